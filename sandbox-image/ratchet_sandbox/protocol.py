@@ -1,0 +1,412 @@
+"""The words that the sandbox's server and its runner share. Standard library only.
+
+The two sides talk over one loopback TCP connection, which the runner dials. A message is one
+JSON object on one line, ``{"type": "run", ...}``, UTF-8, at most `LINE_LIMIT` bytes with its
+newline. Here live the messages, the codec, the outcomes and every constant both sides need.
+
+Rule: nothing in this module does I/O, and `decode` never raises anything but `ProtocolError`.
+Field names are snake_case in Python and camelCase on the wire.
+"""
+
+import dataclasses
+import enum
+import functools
+import hashlib
+import json
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias, Union
+
+PROTOCOL: Final = 1
+"""Version of the messages; a `Hello` with another one is refused."""
+
+# Where things are. operator/ratchet/build repeats the ones that a pod names; a test compares them.
+HTTPS_PORT: Final = 8443
+RUNNER_HOST: Final = "127.0.0.1"
+RUNNER_PORT: Final = 8701
+SERVER_UID: Final = 10001
+RUNNER_UID: Final = 10000
+SHARED_GID: Final = 10000
+WORKSPACE: Final = "/workspace"
+RUNTIME_DIR: Final = "/ratchet/runtime"
+FILES_DIR: Final = "/ratchet/files"
+FILES_INDEX: Final = "/ratchet/files/index.json"
+CONTROL_DIR: Final = "/ratchet/control"
+WORD_FILE: Final = "/ratchet/control/word"
+LEDGER_FILE: Final = "/ratchet/ledger/ledger.db"
+SECRET_DIR: Final = "/ratchet/secret"
+BASE_REPOSITORY: Final = "/ratchet/runtime/base.git"
+
+# How much of anything there may be, in bytes unless the name says otherwise.
+LINE_LIMIT: Final = 8 * 1024 * 1024
+CONTENT_LIMIT: Final = 100 * 1024
+ARGUMENTS_LIMIT: Final = 64 * 1024
+PATCH_LIMIT: Final = 5 * 1024 * 1024
+FILE_LIMIT: Final = 1024 * 1024
+PATH_LIMIT: Final = 4096
+TEXT_LIMIT: Final = 1024
+"""Longest id, code or sentence in a message."""
+KEYS_LIMIT: Final = 10_000
+"""Most keys that a `Hello` may list."""
+WAIT_LIMIT_S: Final = 25.0
+
+CHECKED_TOOLS: Final = frozenset({"search_replace"})
+"""Tools whose effect can be seen afterwards: the server asks for the file's digest first."""
+
+
+class Outcome(enum.StrEnum):
+    """How a finished call ended."""
+
+    OK = "Ok"
+    """The tool did its work (bash: exit code 0)."""
+    FAILED = "Failed"
+    """It ran and says no: non-zero exit, file not found, search text not unique."""
+    KILLED = "Killed"
+    """Its process, or the shell, was killed before it ended."""
+    TIMED_OUT = "TimedOut"
+    """The hard timeout passed; the whole process session was killed."""
+    STILL_RUNNING = "StillRunning"
+    """The soft timeout passed; content is partial and the command goes on."""
+    DENIED = "Denied"
+    """Refused without being run (for example: busy)."""
+    UNKNOWN = "Unknown"
+    """It was reserved and the runner that had it is gone. Only the server says this."""
+
+
+RUNNER_OUTCOMES: Final = frozenset(Outcome) - {Outcome.UNKNOWN}
+"""What a runner may report."""
+
+
+class ProtocolError(Exception):
+    """A line that is no message: torn, too long, of an unknown type, or of wrong types."""
+
+
+# --- messages -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """Facts about a result that are not for the model.
+
+    `exit_code`: of a bash command that ended by itself. `truncated`: content was cut.
+    `spill`: workspace path of the whole output. `before`, `after`: ``sha256:<hex>`` of the file
+    that a file tool changed; None where there was none. `not_utf8`: bytes were replaced.
+    """
+
+    exit_code: int | None = None
+    truncated: bool = False
+    spill: str | None = None
+    duration_ms: int = 0
+    before: str | None = None
+    after: str | None = None
+    not_utf8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First message of a runner. `shell` names the runner process: a new process, a new id.
+
+    `running`: keys it is working on. `finished`: keys whose results the server has not
+    acknowledged; the server asks for each with `Resend`.
+    """
+
+    word: str
+    protocol: int
+    shell: str
+    running: tuple[str, ...] = ()
+    finished: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The runner has begun with this call."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The call ended. Kept by the runner until `Ack`."""
+
+    key: str
+    outcome: Outcome
+    content: str
+    meta: Meta = field(default_factory=Meta)
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Answer to `Digest`: ``sha256:<hex>`` of the file's bytes, None if there is no such file."""
+
+    id: str
+    before: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Answer to `Diff`. `patch`: base64 of a git binary patch; `size`: bytes before base64.
+
+    `base`: the commit it applies to. `sha256`: hex digest of the patch's bytes.
+    """
+
+    id: str
+    base: str
+    patch: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """Answer to `Read`: base64 of the file's bytes."""
+
+    id: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """Answer to `Digest`, `Diff` or `Read` that could not be served.
+
+    Codes: ``not_found`` (no such file), ``too_large`` (with the size in `message`),
+    ``bad_path`` (outside the workspace or not a regular file), ``failed`` (anything else).
+    """
+
+    id: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The word was right; the runner's connection is the one that counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run this tool once. `arguments` are validated; the runner fills in defaults."""
+
+    key: str
+    tool: str
+    arguments: dict[str, Any]
+    soft_timeout_seconds: float
+    hard_timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Kill the process session of this call; its `Result` says Killed."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The result of this call is on disk: forget it."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Ask for the digest of a file, path as the tool would take it."""
+
+    id: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """Ask for the workspace's changes since the base commit, untracked files included."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Ask for the bytes of a file of the workspace."""
+
+    id: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """Send the `Result` of this call again (after a `Hello` that listed it as finished)."""
+
+    key: str
+
+
+FromRunner: TypeAlias = Hello | Started | Result | Digests | Patch | File | Error
+FromServer: TypeAlias = Welcome | Run | Cancel | Ack | Digest | Diff | Read | Resend
+Message: TypeAlias = FromRunner | FromServer
+
+
+# --- codec ----------------------------------------------------------------------------------
+
+
+def encode(message: Message) -> bytes:
+    """One line with its newline. Raises `ProtocolError` if it is longer than `LINE_LIMIT`."""
+    value = {"type": type(message).__name__.lower(), **_to_wire(message)}
+    line = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    data = clean(line).encode() + b"\n"
+    if len(data) > LINE_LIMIT:
+        raise ProtocolError(f"message {value['type']!r} has {len(data)} bytes, over {LINE_LIMIT}")
+    return data
+
+
+def decode_from_runner(line: bytes) -> FromRunner:
+    """The message a runner sent. Raises `ProtocolError` for anything else."""
+    return typing.cast(FromRunner, _decode(line, _RUNNER_TYPES))
+
+
+def decode_from_server(line: bytes) -> FromServer:
+    """The message the server sent. Raises `ProtocolError` for anything else."""
+    return typing.cast(FromServer, _decode(line, _SERVER_TYPES))
+
+
+def clean(text: str) -> str:
+    """The text as valid UTF-8 can hold it: lone surrogates become U+FFFD."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def clip(text: str, limit: int, mark: str) -> tuple[str, bool]:
+    """Head and tail of `text` with `mark` between, at most `limit` bytes of UTF-8; was it cut?
+
+    `mark` may contain ``{cut}``, which becomes the number of bytes left out.
+    """
+    data = text.encode()
+    if len(data) <= limit:
+        return text, False
+    room = limit - len(mark.encode()) - len(str(len(data)))
+    half = max(room, 0) // 2
+    head = data[:half].decode(errors="ignore")
+    tail = data[len(data) - half :].decode(errors="ignore") if half else ""
+    cut = len(data) - len(head.encode()) - len(tail.encode())
+    return head + mark.replace("{cut}", str(cut)) + tail, True
+
+
+_KEY = re.compile(r"[A-Za-z0-9-]{1,64}/[1-9][0-9]{0,8}/(?:0|[1-9][0-9]{0,8})(?:/r[1-9][0-9]{0,8})?")
+
+
+def is_key(text: str) -> bool:
+    """Whether this is a call's key: ``<task uid>/<turn>/<index>`` or ``.../r<k>``."""
+    return _KEY.fullmatch(text) is not None
+
+
+def digest_of(tool: str, arguments: str) -> str:
+    """Digest of a call: ``sha256:<hex>`` of the tool's name, a newline and the JSON text."""
+    return "sha256:" + hashlib.sha256(f"{tool}\n{arguments}".encode()).hexdigest()
+
+
+def _decode(line: bytes, kinds: dict[str, type[Message]]) -> Message:
+    if len(line) > LINE_LIMIT:
+        raise ProtocolError(f"line has {len(line)} bytes, over {LINE_LIMIT}")
+    try:
+        value = json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"not a line of JSON ({len(line)} bytes): {error}") from error
+    kind = kinds.get(str(value.get("type"))) if isinstance(value, dict) else None
+    if kind is None:
+        raise ProtocolError(f"not a known message ({len(line)} bytes)")
+    return typing.cast(Message, _from_wire(kind, value))
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+@functools.cache
+def _fields(kind: type[Any]) -> tuple[tuple[str, str, Any, bool], ...]:
+    """(name, wire name, type, required) for each field of a message."""
+    return tuple(
+        (
+            f.name,
+            _camel(f.name),
+            f.type,
+            f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING,
+        )
+        for f in dataclasses.fields(kind)
+    )
+
+
+def _to_wire(message: Any) -> dict[str, Any]:
+    return {wire: _plain(getattr(message, name)) for name, wire, _, _ in _fields(type(message))}
+
+
+def _plain(value: Any) -> Any:
+    return _to_wire(value) if isinstance(value, Meta) else value
+
+
+def _from_wire(kind: type[Any], value: dict[str, Any]) -> Any:
+    """Build `kind`; unknown members are ignored, so that either side may be the newer one."""
+    taken = {}
+    for name, wire, expected, required in _fields(kind):
+        if wire in value:
+            taken[name] = _checked(value[wire], expected, f"{kind.__name__.lower()}.{wire}")
+        elif required:
+            raise ProtocolError(f"{kind.__name__.lower()} lacks {wire!r}")
+    return kind(**taken)
+
+
+_INTEGER_BOUND: Final = 2**53
+
+
+def _checked(value: Any, expected: Any, where: str) -> Any:
+    if typing.get_origin(expected) in (Union, types.UnionType):
+        if value is None:
+            return None
+        expected = next(t for t in typing.get_args(expected) if t is not types.NoneType)
+    checker = _CHECKERS.get(expected)
+    result = checker(value) if checker else None
+    if result is None:
+        raise ProtocolError(f"{where} is not a valid {getattr(expected, '__name__', expected)}")
+    return result
+
+
+def _string(value: Any) -> str | None:
+    return clean(value) if isinstance(value, str) else None
+
+
+def _integer(value: Any) -> int | None:
+    good = isinstance(value, int) and not isinstance(value, bool) and abs(value) < _INTEGER_BOUND
+    return value if good else None
+
+
+def _number(value: Any) -> float | None:
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if good and 0 <= value < _INTEGER_BOUND else None
+
+
+def _keys(value: Any) -> tuple[str, ...] | None:
+    good = isinstance(value, list) and len(value) <= KEYS_LIMIT
+    return tuple(value) if good and all(isinstance(k, str) and is_key(k) for k in value) else None
+
+
+def _outcome(value: Any) -> Outcome | None:
+    good = isinstance(value, str) and value in RUNNER_OUTCOMES
+    return Outcome(value) if good else None
+
+
+_CHECKERS: Final[dict[Any, Any]] = {
+    str: _string,
+    int: _integer,
+    float: _number,
+    bool: lambda value: value if isinstance(value, bool) else None,
+    tuple[str, ...]: _keys,
+    Outcome: _outcome,
+    dict[str, Any]: lambda value: value if isinstance(value, dict) else None,
+    Meta: lambda value: _from_wire(Meta, value) if isinstance(value, dict) else None,
+}
+
+_RUNNER_TYPES: Final[dict[str, type[Message]]] = {
+    kind.__name__.lower(): kind for kind in typing.get_args(FromRunner)
+}
+_SERVER_TYPES: Final[dict[str, type[Message]]] = {
+    kind.__name__.lower(): kind for kind in typing.get_args(FromServer)
+}
