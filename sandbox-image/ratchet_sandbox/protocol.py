@@ -41,6 +41,8 @@ BASE_REPOSITORY: Final = "/ratchet/runtime/base.git"
 
 # How much of anything there may be, in bytes unless the name says otherwise.
 LINE_LIMIT: Final = 8 * 1024 * 1024
+HELLO_LIMIT: Final = 256 * 1024
+"""Longest line from a peer that has not yet proved itself."""
 CONTENT_LIMIT: Final = 100 * 1024
 ARGUMENTS_LIMIT: Final = 64 * 1024
 PATCH_LIMIT: Final = 5 * 1024 * 1024
@@ -48,7 +50,7 @@ FILE_LIMIT: Final = 1024 * 1024
 PATH_LIMIT: Final = 4096
 TEXT_LIMIT: Final = 1024
 """Longest id, code or sentence in a message."""
-KEYS_LIMIT: Final = 10_000
+KEYS_LIMIT: Final = 1000
 """Most keys that a `Hello` may list."""
 WAIT_LIMIT_S: Final = 25.0
 
@@ -172,11 +174,13 @@ class Error:
 
     Codes: ``not_found`` (no such file), ``too_large`` (with the size in `message`),
     ``bad_path`` (outside the workspace or not a regular file), ``failed`` (anything else).
+    `size`: bytes there are, with ``too_large``.
     """
 
     id: str
     code: str
     message: str
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +326,7 @@ def _camel(name: str) -> str:
 
 
 @functools.cache
-def _fields(kind: type[Any]) -> tuple[tuple[str, str, Any, bool], ...]:
+def _fields(kind: Any) -> tuple[tuple[str, str, Any, bool], ...]:
     """(name, wire name, type, required) for each field of a message."""
     return tuple(
         (
