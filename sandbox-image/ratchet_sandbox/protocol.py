@@ -10,7 +10,6 @@ Field names are snake_case in Python and camelCase on the wire.
 
 import dataclasses
 import enum
-import functools
 import hashlib
 import json
 import re
@@ -302,6 +301,14 @@ def is_key(text: str) -> bool:
     return _KEY.fullmatch(text) is not None
 
 
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def is_digest(text: str) -> bool:
+    """Whether this is ``sha256:`` and 64 hex digits."""
+    return _DIGEST.fullmatch(text) is not None
+
+
 def digest_of(tool: str, arguments: str) -> str:
     """Digest of a call: ``sha256:<hex>`` of the tool's name, a newline and the JSON text."""
     return "sha256:" + hashlib.sha256(f"{tool}\n{arguments}".encode()).hexdigest()
@@ -325,22 +332,14 @@ def _camel(name: str) -> str:
     return first + "".join(part.capitalize() for part in rest)
 
 
-@functools.cache
-def _fields(kind: Any) -> tuple[tuple[str, str, Any, bool], ...]:
-    """(name, wire name, type, required) for each field of a message."""
-    return tuple(
-        (
-            f.name,
-            _camel(f.name),
-            f.type,
-            f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING,
-        )
-        for f in dataclasses.fields(kind)
-    )
+def _field(f: "dataclasses.Field[Any]") -> tuple[str, str, Any, bool]:
+    """(name, wire name, type, required) of a field of a message."""
+    required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    return f.name, _camel(f.name), f.type, required
 
 
 def _to_wire(message: Any) -> dict[str, Any]:
-    return {wire: _plain(getattr(message, name)) for name, wire, _, _ in _fields(type(message))}
+    return {wire: _plain(getattr(message, name)) for name, wire, _, _ in _FIELDS[type(message)]}
 
 
 def _plain(value: Any) -> Any:
@@ -350,7 +349,7 @@ def _plain(value: Any) -> Any:
 def _from_wire(kind: type[Any], value: dict[str, Any]) -> Any:
     """Build `kind`; unknown members are ignored, so that either side may be the newer one."""
     taken = {}
-    for name, wire, expected, required in _fields(kind):
+    for name, wire, expected, required in _FIELDS[kind]:
         if wire in value:
             taken[name] = _checked(value[wire], expected, f"{kind.__name__.lower()}.{wire}")
         elif required:
@@ -408,6 +407,10 @@ _CHECKERS: Final[dict[Any, Any]] = {
     Meta: lambda value: _from_wire(Meta, value) if isinstance(value, dict) else None,
 }
 
+_FIELDS: Final[dict[type, tuple[tuple[str, str, Any, bool], ...]]] = {
+    kind: tuple(_field(f) for f in dataclasses.fields(kind))
+    for kind in (*typing.get_args(FromRunner), *typing.get_args(FromServer), Meta)
+}
 _RUNNER_TYPES: Final[dict[str, type[Message]]] = {
     kind.__name__.lower(): kind for kind in typing.get_args(FromRunner)
 }

@@ -63,6 +63,7 @@ def make_app(ledger: Ledger, calls: Calls, link: RunnerLink, token: str) -> web.
         web.post("/v1/calls/" + KEY + "/cancel", cancel_call),
         web.get("/v1/diff", diff),
         web.get("/v1/files/{path:.+}", read_file),
+        web.get("/v1/digests/{path:.+}", digest_file),
     ])  # fmt: skip
     return app
 
@@ -171,9 +172,7 @@ async def diff(request: web.Request) -> web.Response:
 
 
 async def read_file(request: web.Request) -> web.Response:
-    path = request.match_info["path"]
-    if len(path) > protocol.PATH_LIMIT:
-        raise refusal.bad_request(f"the path is over {protocol.PATH_LIMIT} characters")
+    path = _path(request)
     link = request.app[SANDBOX].link
     answer = await link.ask(lambda id: protocol.Read(id, path), READ_TIMEOUT_S)
     if not isinstance(answer, protocol.File):
@@ -182,6 +181,18 @@ async def read_file(request: web.Request) -> web.Response:
     if len(data) > protocol.FILE_LIMIT:
         raise refusal.too_large(f"{path!r} has {len(data)} bytes", size=len(data))
     return web.Response(body=data, content_type="application/octet-stream")
+
+
+async def digest_file(request: web.Request) -> web.Response:
+    """``{"digest": "sha256:<hex>"}`` of a file of any size, null if there is none."""
+    path = _path(request)
+    link = request.app[SANDBOX].link
+    answer = await link.ask(lambda id: protocol.Digest(id, path), READ_TIMEOUT_S)
+    if not isinstance(answer, protocol.Digests):
+        raise _runner_error(answer)
+    if answer.before is not None and not protocol.is_digest(answer.before):
+        raise _nonsense("a digest that is none")
+    return web.json_response({"digest": answer.before})
 
 
 # --- what came in, what goes out ---
@@ -241,6 +252,13 @@ def _key(request: web.Request) -> str:
     if key.split("/")[0] != uid:
         raise refusal.bad_request(f"call {key} is of another task: this sandbox belongs to {uid}")
     return key
+
+
+def _path(request: web.Request) -> str:
+    path = request.match_info["path"]
+    if len(path) > protocol.PATH_LIMIT:
+        raise refusal.bad_request(f"the path is over {protocol.PATH_LIMIT} characters")
+    return path
 
 
 def _wait(request: web.Request) -> float:

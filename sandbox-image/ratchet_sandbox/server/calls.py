@@ -7,7 +7,6 @@ nowhere else. So a reserved key can never be handed over twice, whoever dies.
 import asyncio
 import json
 import logging
-import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -23,7 +22,6 @@ log = logging.getLogger(__name__)
 CANCEL_WAIT_S: Final = 5.0
 DIGEST_TIMEOUT_S: Final = 10.0
 _CUT: Final = "\n[... {cut} bytes left out by the sandbox's server ...]\n"
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +188,7 @@ def _bounded(meta: Meta) -> Meta:
 
 
 def _digest(text: str | None) -> str | None:
-    return text if text and _DIGEST.fullmatch(text) else None
+    return text if text and protocol.is_digest(text) else None
 
 
 def parse_arguments(text: str) -> dict[str, Any]:
