@@ -1,0 +1,33 @@
+"""aiohttp responses with the headers that SGLang sends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from sglang_fake.wire import Refused, dumps
+
+
+def json_answer(
+    body: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """A JSON body. SGLang's content type has no charset, so web.json_response does not fit."""
+    data = dumps(body)
+    return web.Response(body=data, status=status, content_type="application/json", headers=headers)
+
+
+def empty(status: int = 200) -> web.Response:
+    """No body, no content type."""
+    return web.Response(status=status)
+
+
+def refused_answer(refused: Refused) -> web.Response:
+    """An error answer: JSON, or plain text."""
+    if isinstance(refused.body, dict):
+        return json_answer(refused.body, refused.status, refused.headers)
+    # A 200 that is text is a broken JSON answer of a script.
+    if refused.status == 200:
+        kind, data = "application/json", refused.body.encode()
+        return web.Response(body=data, content_type=kind, headers=refused.headers)
+    return web.Response(text=refused.body, status=refused.status, headers=refused.headers)

@@ -1,0 +1,85 @@
+"""What the fake saw: one record a request, kept in memory for tests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Seen:
+    """One chat request. Times are seconds since the epoch; `left` is None while it is in flight.
+
+    `digest` is the SHA-256 of the body as canonical JSON without `rid` and `cache_salt`, so that
+    two attempts at one request have the same. `outcome` is answered, refused, aborted,
+    disconnected or failed (a fault of the script).
+    """
+
+    number: int
+    rid: str
+    key: str
+    arrived: float
+    messages: int = 0
+    turn: int = 0
+    conversation: str = ""
+    cache_salt: str | None = None
+    digest: str = ""
+    status: int | None = None
+    finish_reason: str | None = None
+    outcome: str | None = None
+    problem: str | None = None
+    left: float | None = None
+    body: dict[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def aborted(self) -> bool:
+        """Whether the request ended without its answer: aborted, or its client left."""
+        return self.outcome in ("aborted", "disconnected")
+
+    def as_json(self) -> dict[str, Any]:
+        """The record without the body."""
+        return {**asdict(self), "body": None, "aborted": self.aborted}
+
+
+def digest_of(body: dict[str, Any]) -> str:
+    """See `Seen.digest`."""
+    kept = {name: value for name, value in body.items() if name not in ("rid", "cache_salt")}
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class PrefixCache:
+    """An estimate of the prefix cache: the longest common start of two bodies of one conversation.
+
+    Bytes, four to a token; the last body of the 256 most recent conversations is kept. SGLang's
+    cache works on tokens and across conversations; the salt separates in both (recorded).
+    """
+
+    def __init__(self, size: int = 256) -> None:
+        self._size = size
+        self._last: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
+
+    def cached(self, conversation: tuple[str, str, str], raw: bytes) -> int:
+        """Tokens of `raw` that the conversation's last body began with; remembers `raw`."""
+        before = self._last.pop(conversation, b"")
+        self._last[conversation] = raw
+        while len(self._last) > self._size:
+            self._last.popitem(last=False)
+        return _common_prefix(before, raw) // 4
+
+    def clear(self) -> None:
+        self._last.clear()
+
+
+def _common_prefix(a: bytes, b: bytes) -> int:
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

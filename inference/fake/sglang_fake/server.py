@@ -1,0 +1,215 @@
+"""The fake's HTTP side: routes, authorization, start, stop and drain."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from sglang_fake import validate, wire
+from sglang_fake.answers import empty, json_answer, refused_answer
+from sglang_fake.chat import Chat
+from sglang_fake.record import Seen
+from sglang_fake.script import Script
+from sglang_fake.settings import Settings
+from sglang_fake.wire import Refused
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+# Recorded with --api-key and --admin-api-key: these are open, /ping is not.
+_OPEN = ("/health", "/health_generate", "/ready", "/metrics")
+_ADMIN = ("/abort_request",)
+
+
+class FakeSGLang:
+    """A fake SGLang server: `async with FakeSGLang(script) as fake: ... fake.base_url`.
+
+    `requests` holds what it saw, `in_flight` how many requests it works on now.
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        settings: Settings | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        self.settings = settings or Settings()
+        self._host, self._port = host, port
+        self._chat = Chat(script, self.settings, self._notify)
+        self._born = time.time()
+        self._draining = False
+        self._runner: web.AppRunner | None = None
+        self._changed = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        """Root address of the server."""
+        return f"http://{self._host}:{self._port}"
+
+    @property
+    def base_url(self) -> str:
+        """What a client of the OpenAI API is given: the address with /v1."""
+        return f"{self.url}/v1"
+
+    @property
+    def requests(self) -> list[Seen]:
+        """Every chat request since the start or the last reset, in order of arrival."""
+        return self._chat.seen
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that run or wait."""
+        return self._chat.engine.in_flight
+
+    async def start(self) -> None:
+        """Listen. Raises OSError if the port is taken."""
+        app = web.Application(middlewares=[self._answer], client_max_size=64 * 2**20)
+        app.add_routes(self._routes())
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._host, self._port).start()
+        self._port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Stop at once; requests in flight end as aborted ones."""
+        if self._runner is not None:
+            self._chat.engine.abort("", every=True)
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def drain(self, linger_s: float = 1.0) -> None:
+        """What SIGTERM does: probes say 503 at once, new requests are still served, and the server
+        stops once nothing is in flight (SGLang: 1.4 s after SIGTERM when idle, else within 5 s of
+        the last answer)."""
+        self._draining = True
+        await asyncio.sleep(linger_s)
+        await self.wait_until(lambda _: self.in_flight == 0, timeout_s=None)
+        await self.stop()
+
+    async def wait_until(
+        self, condition: Callable[[Sequence[Seen]], bool], timeout_s: float | None = 5.0
+    ) -> None:
+        """Return as soon as `condition(self.requests)` holds. Raises TimeoutError."""
+        async with asyncio.timeout(timeout_s):
+            while not condition(self.requests):
+                self._changed.clear()
+                await self._changed.wait()
+
+    def reset(self) -> None:
+        """Forget what was seen, and which faults were played."""
+        self._chat.reset()
+
+    def _notify(self) -> None:
+        self._changed.set()
+
+    def _routes(self) -> list[web.RouteDef]:
+        gets = {
+            "/v1/models": self._models,
+            "/v1/models/{name}": self._model,
+            "/v1/loads": self._loads,
+            "/metrics": self._metrics,
+            "/ready": self._ready,
+            "/ping": self._health,
+            "/health": self._health,
+            "/health_generate": self._health,
+            "/fake/requests": self._seen,
+        }
+        return [
+            web.post("/v1/chat/completions", self._chat.handle),
+            web.post("/abort_request", self._abort),
+            web.post("/fake/reset", self._reset),
+            *(web.get(path, handler, allow_head=False) for path, handler in gets.items()),
+        ]
+
+    @web.middleware
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            self._authorize(request)
+            return await handler(request)
+        except Refused as refused:
+            return refused_answer(refused)
+        except web.HTTPException as error:
+            # 404 and 405 have the shape of FastAPI.
+            allow = {"allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+            return json_answer({"detail": error.reason}, error.status, allow)
+
+    def _authorize(self, request: web.Request) -> None:
+        """Recorded: with an admin key set, admin routes want it, and it opens nothing else."""
+        if request.path in _OPEN or request.path.startswith("/fake/"):
+            return
+        wanted = self.settings.api_key
+        if request.path in _ADMIN and self.settings.admin_api_key is not None:
+            wanted = self.settings.admin_api_key
+        given = request.headers.get("Authorization", "").encode()
+        if wanted is not None and not hmac.compare_digest(given, f"Bearer {wanted}".encode()):
+            raise Refused(401, {"error": "Unauthorized"})
+
+    @property
+    def _up(self) -> bool:
+        return not self._draining and time.time() >= self._born + self.settings.warmup_s
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        return empty(200 if self._up else 503)
+
+    async def _health(self, request: web.Request) -> web.Response:
+        if not self._up:
+            return empty(503)
+        if request.path != "/ping":
+            await asyncio.sleep(self.settings.health_delay_s)
+        return empty()
+
+    async def _abort(self, request: web.Request) -> web.Response:
+        body = validate.parse_body(await request.read(), request.headers.get("Content-Type", ""))
+        self._chat.engine.abort(str(body.get("rid", "")), every=bool(body.get("abort_all")))
+        return empty()
+
+    async def _models(self, request: web.Request) -> web.Response:
+        return json_answer({"object": "list", "data": [self._entry()]})
+
+    async def _model(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if name != self.settings.model:
+            raise wire.unknown_model(name)
+        return json_answer(self._entry())
+
+    def _entry(self) -> dict[str, Any]:
+        born, length = int(self._born), self.settings.context_length
+        return wire.model_entry(self.settings.model, born, length)
+
+    async def _loads(self, request: web.Request) -> web.Response:
+        if request.query.get("dp_rank", "0") != "0":
+            return json_answer(wire.no_loads(time.time()))
+        core_only = request.query.get("include") == "core"
+        return json_answer(wire.loads(self._chat.load(), time.time(), core_only))
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        text = wire.metrics(self._chat.load()).encode()
+        kind = "text/plain; version=0.0.4; charset=utf-8"
+        return web.Response(body=text, headers={"Content-Type": kind})
+
+    async def _seen(self, request: web.Request) -> web.Response:
+        key = request.query.get("key")
+        chosen = [seen.as_json() for seen in self.requests if key is None or seen.key == key]
+        return json_answer({"requests": chosen, "in_flight": self.in_flight})
+
+    async def _reset(self, request: web.Request) -> web.Response:
+        self.reset()
+        return empty()
