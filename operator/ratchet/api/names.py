@@ -1,8 +1,8 @@
 """Names that Ratchet gives to things in a cluster: group, kinds, labels, and names of objects.
 
-Everything here is a pure function of its arguments. Kubernetes allows 253 characters in the name of
-an object and 63 in the value of a label; a task's name is therefore held to ``TASK_NAME_MAX``, which
-leaves room for the suffixes below, and labels carry the task's uid instead of its name.
+Everything here is a pure function of its arguments. Kubernetes allows 253 characters in the name
+of an object and 63 in the value of a label; a task's name is therefore held to ``TASK_NAME_MAX``,
+which leaves room for the suffixes below, and labels carry the task's uid instead of its name.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def sandbox_name(task: str, uid: str, generation: int) -> str:
 def uid8(uid: str) -> str:
     """The part of a uid that names carry: its first 8 characters."""
     if len(uid) < _UID_CHARS:
-        raise ValueError(f"{uid!r} is not the uid of a stored object; names need 8 characters of it")
+        raise ValueError(f"{uid!r} is no uid of a stored object: names need 8 characters of it")
     return uid[:_UID_CHARS]
 
 
