@@ -1,0 +1,140 @@
+"""The programs of the cluster, built from Go modules into the user's cache.
+
+All of them stand in one module, `tests/cluster/binaries`, so that what they share (client-go,
+gRPC, OpenTelemetry) is compiled once. A folder of the cache is named by a digest of everything
+that decides its content; files come into it whole, so an interrupted build goes on where it was.
+"""
+
+import os
+import tempfile
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster import folders
+from tests.cluster.commands import find, run, step
+from tests.cluster.errors import ClusterError
+
+MODULE = folders.CHECKOUT / "tests" / "cluster" / "binaries"
+KUBERNETES, CONTAINERD, HELM = "v1.35.4", "v2.2.9", "v3.20.2"
+_VERSIONS = {
+    "k8s.io/component-base/version.gitVersion": KUBERNETES,
+    "k8s.io/component-base/version.gitMajor": "1",
+    "k8s.io/component-base/version.gitMinor": "35",
+    "k8s.io/client-go/pkg/version.gitVersion": KUBERNETES,
+    "github.com/containerd/containerd/v2/version.Version": CONTAINERD,
+    "helm.sh/helm/v3/internal/version.version": HELM,
+}
+FLAGS = (
+    "-trimpath",
+    "-buildvcs=false",
+    "-ldflags",
+    "-s -w " + " ".join(f"-X {name}={value}" for name, value in _VERSIONS.items()),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """One program."""
+
+    name: str
+    package: str
+    group: str
+    """Programs of a group are built by one call of Go: linking then uses all processors."""
+    output: str = ""
+    """What Go calls it, where that is not its name."""
+
+
+_K8S, _CONTAINERD = "k8s.io/kubernetes/cmd", "github.com/containerd/containerd/v2/cmd"
+BINARIES = (
+    Binary("etcd", "go.etcd.io/etcd/server/v3", "API server", output="server"),
+    Binary("kube-apiserver", f"{_K8S}/kube-apiserver", "API server"),
+    Binary("kube-controller-manager", f"{_K8S}/kube-controller-manager", "controllers"),
+    Binary("kube-scheduler", f"{_K8S}/kube-scheduler", "controllers"),
+    Binary("kubelet", f"{_K8S}/kubelet", "node"),
+    Binary("kube-proxy", f"{_K8S}/kube-proxy", "node"),
+    Binary("containerd", f"{_CONTAINERD}/containerd", "containerd"),
+    Binary("containerd-shim-runc-v2", f"{_CONTAINERD}/containerd-shim-runc-v2", "containerd"),
+    Binary("ctr", f"{_CONTAINERD}/ctr", "containerd"),
+    Binary("kubectl", f"{_K8S}/kubectl", "tools"),
+    Binary("helm", "helm.sh/helm/v3/cmd/helm", "tools"),
+    Binary("coredns", "./coredns", "coredns and pause"),
+    Binary("pause", "./pause", "coredns and pause"),
+)
+TOOLS = frozenset({"kubectl", "helm"})
+"""What a cluster that is not ours needs on this side."""
+KIND = "sigs.k8s.io/kind@v0.31.0"
+
+
+def inputs(module: Path = MODULE) -> tuple[bytes, ...]:
+    """Content of the files that decide what is built."""
+    files = [module / "go.mod", module / "go.sum", *sorted(module.glob("*/*.go"))]
+    return tuple(file.read_bytes() for file in files)
+
+
+def go() -> str:
+    """Path of the Go compiler."""
+    found = find("go") or find("/usr/local/go/bin/go")
+    if found is None:
+        raise ClusterError(
+            "Go is missing (the local cluster is built from its modules): install Go 1.26 or newer"
+        )
+    return found
+
+
+def folder() -> Path:
+    """Where these binaries belong in the cache."""
+    version = run([go(), "env", "GOVERSION", "GOOS", "GOARCH"], cwd=MODULE)
+    return folders.cache() / "binaries" / folders.digest(*inputs(), *FLAGS, version)
+
+
+def groups(missing: Collection[str]) -> dict[str, tuple[Binary, ...]]:
+    """What is still to be built, by group, in the order of the table."""
+    found: dict[str, tuple[Binary, ...]] = {}
+    for binary in BINARIES:
+        if binary.name in missing:
+            found[binary.group] = (*found.get(binary.group, ()), binary)
+    return found
+
+
+def ensure(names: Iterable[str] = tuple(binary.name for binary in BINARIES)) -> Path:
+    """Folder that holds the named programs; builds those that are missing (minutes)."""
+    target, wanted = folder(), set(names)
+    if _missing(target, wanted):
+        with folders.locked(folders.cache() / "binaries.lock", "building the cluster's binaries"):
+            for group, members in groups(_missing(target, wanted)).items():
+                with step(f"build {group} ({', '.join(member.name for member in members)})"):
+                    _build(target, members)
+    return target
+
+
+def _missing(target: Path, wanted: set[str]) -> set[str]:
+    return {name for name in wanted if not (target / name).is_file()}
+
+
+def _environment() -> dict[str, str]:
+    return {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
+
+
+def _build(target: Path, members: Iterable[Binary]) -> None:
+    members = tuple(members)
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as temporary:
+        packages = [member.package for member in members]
+        argv = [go(), "build", *FLAGS, "-o", temporary + os.sep, *packages]
+        run(argv, cwd=MODULE, env=_environment(), timeout=3600)
+        for member in members:
+            Path(temporary, member.output or member.name).replace(target / member.name)
+
+
+def ensure_kind() -> str:
+    """Path of kind: the one of the machine, else one built into the cache."""
+    if (present := find("kind")) is not None:
+        return present
+    target = folders.cache() / "binaries" / folders.digest(KIND)
+    with folders.locked(folders.cache() / "binaries.lock", "building kind"):
+        if not (target / "kind").is_file():
+            with step(f"build kind ({KIND})"):
+                env = {**_environment(), "GOBIN": str(target)}
+                run([go(), "install", KIND], env=env, timeout=3600)
+    return str(target / "kind")
