@@ -1,0 +1,229 @@
+"""The catalogue of phases, condition types and reasons that a task's status can show.
+
+Three lists, each word with a sentence: nothing else may appear in ``status.phase``,
+``status.reason`` or ``status.conditions[].{type,reason}``. Phases are a summary for people;
+tools read the conditions, which follow what kstatus, Argo CD and ``kubectl wait`` expect:
+``Ready`` alone never makes a failure (kstatus needs ``Stalled``), and ``Finished`` is the one
+condition that is true however a task ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+
+class Phase(StrEnum):
+    """Where a task is, in one word."""
+
+    PENDING = "Pending"
+    QUEUED = "Queued"
+    RUNNING = "Running"
+    WAITING = "Waiting"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+
+PHASES: Final[Mapping[Phase, str]] = MappingProxyType(
+    {
+        Phase.PENDING: "Stored, not yet seen by the operator.",
+        Phase.QUEUED: "Seen by the operator; waits for a free place.",
+        Phase.RUNNING: "The model is asked and tools run.",
+        Phase.WAITING: "Waits for something outside of the task, which the reason names.",
+        Phase.SUCCEEDED: "Ended with a result.",
+        Phase.FAILED: "Ended without a result; the reason says why.",
+        Phase.CANCELLED: "Ended because spec.cancel was set.",
+    }
+)
+
+TERMINAL_PHASES: Final = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED})
+
+
+class ConditionType(StrEnum):
+    """Types of the conditions of a task."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+    FINISHED = "Finished"
+
+
+CONDITION_TYPES: Final[Mapping[ConditionType, str]] = MappingProxyType(
+    {
+        ConditionType.READY: "True when the task has succeeded; False with a reason until then.",
+        ConditionType.RECONCILING: "True while the task goes on; absent when it has ended.",
+        ConditionType.STALLED: "True when the task ended without success; absent otherwise.",
+        ConditionType.COMPLETE: "True when the task has succeeded; absent otherwise.",
+        ConditionType.FAILED: "True when the task failed or was cancelled; absent otherwise.",
+        ConditionType.FINISHED: "True when the task has ended, either way; absent until then.",
+    }
+)
+
+
+class Reason(StrEnum):
+    """Why a task is where it is; ``REASONS`` has the sentence for each."""
+
+    # It goes on.
+    ACCEPTED = "Accepted"
+    QUEUED = "Queued"
+    SANDBOX_STARTING = "SandboxStarting"
+    ASKING_MODEL = "AskingModel"
+    RUNNING_TOOLS = "RunningTools"
+    ENDING = "Ending"
+    TAKEN_OVER = "TakenOver"
+    # It goes on, but something is in its way.
+    PROFILE_NOT_FOUND = "ProfileNotFound"
+    ENDPOINT_NOT_FOUND = "EndpointNotFound"
+    CLASS_NOT_FOUND = "ClassNotFound"
+    SECRET_NOT_FOUND = "SecretNotFound"
+    CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
+    IMAGE_UNAVAILABLE = "ImageUnavailable"
+    SANDBOX_UNSCHEDULABLE = "SandboxUnschedulable"
+    SANDBOX_RESTARTING = "SandboxRestarting"
+    SANDBOX_UNREACHABLE = "SandboxUnreachable"
+    MODEL_BUSY = "ModelBusy"
+    MODEL_RETRYING = "ModelRetrying"
+    # It has succeeded.
+    FINISHED = "Finished"
+    TEXT_ACCEPTED = "TextAccepted"
+    # It was stopped.
+    CANCELLED = "Cancelled"
+    TURN_LIMIT = "TurnLimit"
+    TOKEN_LIMIT = "TokenLimit"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    # It has failed.
+    CONFIG_INVALID = "ConfigInvalid"
+    MODEL_UNREACHABLE = "ModelUnreachable"
+    MODEL_UNAUTHORIZED = "ModelUnauthorized"
+    MODEL_REJECTED = "ModelRejected"
+    MODEL_REFUSED = "ModelRefused"
+    CONTEXT_FULL = "ContextFull"
+    REPAIRS_EXHAUSTED = "RepairsExhausted"
+    NOT_FINISHED = "NotFinished"
+    OWNERS_LOST = "OwnersLost"
+    JOURNAL_CONFLICT = "JournalConflict"
+    UNKNOWN_OUTCOME = "UnknownOutcome"
+    SANDBOX_FAILED = "SandboxFailed"
+    RESULT_LOST = "ResultLost"
+    INTERNAL_ERROR = "InternalError"
+
+
+REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
+    {
+        Reason.ACCEPTED: "The operator has taken the task on.",
+        Reason.QUEUED: "The operator runs as many tasks as it may; the task waits for a place.",
+        Reason.SANDBOX_STARTING: "The pod of the sandbox is being made.",
+        Reason.ASKING_MODEL: "The model has been asked and has not answered yet.",
+        Reason.RUNNING_TOOLS: "Tool calls run in the sandbox.",
+        Reason.ENDING: "The end is decided and is being recorded.",
+        Reason.TAKEN_OVER: "Another operator process has taken the task over and goes on with it.",
+        Reason.PROFILE_NOT_FOUND: (
+            "spec.profileRef names no AgentProfile of this namespace; create it, or create a new"
+            " task without it."
+        ),
+        Reason.ENDPOINT_NOT_FOUND: (
+            "There is no ModelEndpoint of that name in this namespace (a task that names none uses"
+            " the one called default); create it."
+        ),
+        Reason.CLASS_NOT_FOUND: (
+            "There is no SandboxClass of that name in this namespace (a task that names none uses"
+            " the one called default); create it."
+        ),
+        Reason.SECRET_NOT_FOUND: (
+            "A Secret, or the key in it, that the ModelEndpoint names is missing; create it."
+        ),
+        Reason.CONFIG_MAP_NOT_FOUND: (
+            "A ConfigMap, or the key in it, that spec.files names is missing; create it."
+        ),
+        Reason.IMAGE_UNAVAILABLE: (
+            "An image of the sandbox cannot be pulled; check its name and the pull secrets of the"
+            " SandboxClass."
+        ),
+        Reason.SANDBOX_UNSCHEDULABLE: (
+            "No node has room for the sandbox; see the Events of its pod, and lower the requests"
+            " of the SandboxClass or add a node."
+        ),
+        Reason.SANDBOX_RESTARTING: (
+            "The shell container of the sandbox was lost and is being started again."
+        ),
+        Reason.SANDBOX_UNREACHABLE: (
+            "The sandbox does not answer; the operator tries again. Check network policies between"
+            " the operator and the pod."
+        ),
+        Reason.MODEL_BUSY: "The model endpoint asked to wait (HTTP 429 or 503); it is asked again.",
+        Reason.MODEL_RETRYING: "A model request failed and is tried again.",
+        Reason.FINISHED: "The model called finish and its result is recorded.",
+        Reason.TEXT_ACCEPTED: (
+            "The model answered with text alone, which spec.completion: Text takes as the result."
+        ),
+        Reason.CANCELLED: "spec.cancel was set to true.",
+        Reason.TURN_LIMIT: (
+            "The task used all the turns of limits.turns; create a new task with a higher limit or"
+            " a smaller goal."
+        ),
+        Reason.TOKEN_LIMIT: (
+            "The task used all the tokens of limits.tokens; create a new task with a higher limit"
+            " or a smaller goal."
+        ),
+        Reason.DEADLINE_EXCEEDED: (
+            "The task ran longer than activeDeadlineSeconds; create a new task with a longer one."
+        ),
+        Reason.CONFIG_INVALID: (
+            "The task, its profile, endpoint and class do not fit together; the message lists what"
+            " to change."
+        ),
+        Reason.MODEL_UNREACHABLE: (
+            "No attempt reached the model endpoint; check the url of the ModelEndpoint and that"
+            " the server runs."
+        ),
+        Reason.MODEL_UNAUTHORIZED: (
+            "The model endpoint refused the key (HTTP 401 or 403); check apiKeySecretRef of the"
+            " ModelEndpoint."
+        ),
+        Reason.MODEL_REJECTED: (
+            "The model endpoint refused the request as wrong (HTTP 4xx); the message has its words."
+        ),
+        Reason.MODEL_REFUSED: "The model declined to work on the goal; the last turn has its words.",
+        Reason.CONTEXT_FULL: (
+            "The history no longer fits into the context window of the model; create a new task"
+            " with a smaller goal, or use an endpoint with a larger contextWindow."
+        ),
+        Reason.REPAIRS_EXHAUSTED: (
+            "The model's replies stayed unusable after retryPolicy.model.repairs corrections; the"
+            " turns have the raw text."
+        ),
+        Reason.NOT_FINISHED: (
+            "The model stopped calling tools and did not call finish when it was reminded."
+        ),
+        Reason.OWNERS_LOST: (
+            "Three operator processes were lost at the same turn; see why the operator dies"
+            " before you create the task again."
+        ),
+        Reason.JOURNAL_CONFLICT: (
+            "A record of the journal is not what this task wrote; nobody but the operator may"
+            " create, change or delete AgentTurns. Create the task again under a new name."
+        ),
+        Reason.UNKNOWN_OUTCOME: (
+            "A call may or may not have happened, and onUnknownOutcome is Fail; look at the"
+            " workspace's targets before you create the task again."
+        ),
+        Reason.SANDBOX_FAILED: (
+            "The sandbox could not be started or kept; the message says what its pod reported."
+        ),
+        Reason.RESULT_LOST: (
+            "The sandbox was gone before the result could be taken out of it; create the task"
+            " again."
+        ),
+        Reason.INTERNAL_ERROR: (
+            "The operator came upon a fault of its own; its log, under the uid of the task, has"
+            " the details."
+        ),
+    }
+)
+
+SUCCESS_REASONS: Final = frozenset({Reason.FINISHED, Reason.TEXT_ACCEPTED})

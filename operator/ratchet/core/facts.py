@@ -1,0 +1,56 @@
+"""Small facts that travel between the loop and the outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """The mark of a request under way, left in the task's status by whoever sends it.
+
+    `lost` counts the owners that vanished while they asked for this turn.
+    """
+
+    turn: int
+    attempt: int
+    request_digest: str
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxRef:
+    """Which sandbox of the task: its generation, and the id of its ledger once that is known."""
+
+    generation: int = 1
+    ledger: str = ""
+    pod: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallOrder:
+    """A call as the sandbox gets it."""
+
+    key: str
+    tool: str
+    arguments: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a ledger says of a key.
+
+    `outcome` is one of the words of `records.Outcome`. `before` is the digest of
+    the file that a `checked` tool was about to change, where that is known.
+    """
+
+    key: str
+    outcome: str
+    content: str = ""
+    exit_code: int | None = None
+    truncated: bool = False
+    spill: str = ""
+    duration_ms: int = 0
+    not_utf8: bool = False
+    before: str = ""

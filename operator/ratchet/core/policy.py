@@ -1,0 +1,200 @@
+"""The deterministic rules around the model: when to try again, when to stop, what unknown means."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+
+from ratchet.core.conditions import Reason
+from ratchet.core.config import Completion, Config, UnknownPolicy
+from ratchet.core.facts import Receipt
+from ratchet.core.keys import call_key
+from ratchet.core.records import Call, EndOutcome, Outcome, Rerun, Result, Turn, Verdict
+from ratchet.core.replies import FailureKind, ModelFailure, Usage
+from ratchet.core.tools import CATALOGUE, Effect
+
+MAX_OWNERS_LOST = 3
+"""Owners lost while asking for one turn before the task ends: it may be what kills them."""
+MAX_RERUNS = 3
+"""Deliberate re-runs of one call before its outcome is reported as unknown."""
+MAX_GENERATIONS = 5
+"""Sandboxes of one task."""
+START_GRACE = timedelta(minutes=10)
+"""How long a sandbox may take to start."""
+IMAGE_GRACE = timedelta(seconds=60)
+"""How long the kubelet may try to pull an image that it could not pull at first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a task ends, decided but not yet recorded."""
+
+    outcome: EndOutcome
+    reason: Reason
+    message: str
+    summary: str = ""
+    result: str = ""
+
+
+def fail(reason: Reason, message: str) -> Stop:
+    return Stop(EndOutcome.FAILED, reason, message)
+
+
+def backoff(failures: int, jitter: float, *, first: float = 1.0, most: float = 60.0) -> timedelta:
+    """How long to wait after the n-th failure in a row: doubling, with up to half taken off."""
+    seconds = min(most, first * 2.0 ** min(failures - 1, 16))
+    return timedelta(seconds=seconds * (1 - jitter / 2))
+
+
+def after_failure(config: Config, failure: ModelFailure, failures: int) -> Stop | None:
+    """What a failed attempt means for the task. `failures` counts those in a row, this one included."""
+    match failure.kind:
+        case FailureKind.WAIT:
+            return None
+        case FailureKind.RETRY if failures < config.model.attempts:
+            return None
+        case FailureKind.RETRY:
+            return fail(
+                Reason.MODEL_UNREACHABLE, f"{failure.message} ({failures} attempts were made.)"
+            )
+        case FailureKind.CONTEXT:
+            return fail(Reason.CONTEXT_FULL, failure.message)
+        case FailureKind.CONFIGURATION if failure.status in (401, 403):
+            return fail(Reason.MODEL_UNAUTHORIZED, failure.message)
+        case _:
+            return fail(Reason.MODEL_REJECTED, failure.message)
+
+
+def after_reply(config: Config, turns: tuple[Turn, ...]) -> Stop | None:
+    """Whether the newest reply, one without calls to run, ends the task."""
+    reply = turns[-1].reply
+    if reply.verdict.runs:
+        return None
+    if reply.verdict is Verdict.REFUSED:
+        return fail(Reason.MODEL_REFUSED, reply.note or "The model declined to answer.")
+    if reply.verdict is Verdict.TEXT:
+        return _after_text(config, turns)
+    bad = 0
+    for turn in reversed(turns):
+        if turn.reply.verdict.runs or turn.reply.verdict is Verdict.TEXT:
+            break
+        bad += 1
+    if bad <= config.model.repairs:
+        return None
+    return fail(
+        Reason.REPAIRS_EXHAUSTED,
+        f"{bad} replies in a row could not be used. The last one: {reply.note}",
+    )
+
+
+def _after_text(config: Config, turns: tuple[Turn, ...]) -> Stop | None:
+    nudged = len(turns) > 1 and turns[-2].reply.verdict is Verdict.TEXT
+    if not nudged:
+        return None
+    text = turns[-1].reply.text
+    if config.completion is Completion.TEXT:
+        message = (
+            "The model answered with text, twice, and completion: Text takes that as the result."
+        )
+        return Stop(EndOutcome.SUCCEEDED, Reason.TEXT_ACCEPTED, message, summary=text)
+    return fail(
+        Reason.NOT_FINISHED,
+        "The model answered with text alone, was told to call finish, and did so again. "
+        "Its text is in the last turn.",
+    )
+
+
+def used(turns: tuple[Turn, ...]) -> Usage:
+    """Tokens of all recorded replies."""
+    total = Usage()
+    for turn in turns:
+        total = total + turn.reply.usage
+    return total
+
+
+def limit_reached(config: Config, turns: tuple[Turn, ...]) -> Stop | None:
+    """Whether another request may be sent at all."""
+    limits = config.limits
+    if len(turns) >= limits.turns:
+        return fail(
+            Reason.TURN_LIMIT,
+            f"The task used its {limits.turns} turns. Create a new task with a higher limits.turns.",
+        )
+    tokens = used(turns).total
+    if limits.tokens is not None and tokens >= limits.tokens:
+        return fail(
+            Reason.TOKEN_LIMIT,
+            f"The task used {tokens} tokens, limits.tokens is {limits.tokens}. "
+            "Create a new task with a higher limit.",
+        )
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The outcome of a `checked` call is unknown and can be seen: look at the file first."""
+
+    key: str
+    path: str
+    before: str
+
+
+def resolve_unknown(
+    config: Config,
+    turn: Turn,
+    call: Call,
+    receipt: Receipt,
+    *,
+    task_uid: str,
+    next_generation: int,
+    workspace_kept: bool,
+) -> Result | Rerun | Look:
+    """What to do about a call of which nobody can say whether it happened.
+
+    By effect class, and never by guessing. Where the workspace is gone, a
+    `checked` call cannot be checked any more, and is treated like `once`.
+    """
+    effect = CATALOGUE[call.tool].effect
+    rerun = _rerun(turn, call, task_uid, next_generation)
+    if rerun is not None and effect in (Effect.PURE, Effect.IDEMPOTENT):
+        return rerun
+    if effect is Effect.CHECKED and workspace_kept and receipt.before:
+        path = str(json.loads(call.arguments).get("path", ""))
+        return Look(receipt.key, path, receipt.before)
+    if rerun is not None and config.on_unknown is UnknownPolicy.RETRY:
+        return rerun
+    return Result(call.index, receipt.key, Outcome.UNKNOWN, _unknown_text(receipt))
+
+
+def resolve_look(
+    turn: Turn, call: Call, look: Look, same: bool, *, task_uid: str, generation: int
+) -> Result | Rerun:
+    """What the file says about a `checked` call: unchanged means it did not happen."""
+    if not same:
+        text = (
+            "The answer of this call was lost. The file has changed since it was read for the call, "
+            "so the change was applied. Read the file before you change it again."
+        )
+        return Result(call.index, look.key, Outcome.OK, text)
+    rerun = _rerun(turn, call, task_uid, generation)
+    if rerun is not None:
+        return rerun
+    text = "The call was lost several times; the file is unchanged."
+    return Result(call.index, look.key, Outcome.FAILED, text)
+
+
+def _rerun(turn: Turn, call: Call, task_uid: str, generation: int) -> Rerun | None:
+    done = sum(1 for rerun in turn.reruns if rerun.index == call.index)
+    if done >= MAX_RERUNS:
+        return None
+    key = call_key(task_uid, turn.number, call.index, done + 1)
+    return Rerun(call.index, key, "the outcome of the run before is unknown", generation)
+
+
+def _unknown_text(receipt: Receipt) -> str:
+    text = (
+        "[outcome unknown] The sandbox was lost while this call may have been running. It may have "
+        "happened in full, in part, or not at all. It was not repeated. Look before you go on."
+    )
+    return f"{text}\n{receipt.content}" if receipt.content else text

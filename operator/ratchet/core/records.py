@@ -1,0 +1,220 @@
+"""The records of a journal and what makes them a chain.
+
+A journal is the truth about a task: Start (record 0), one Turn for each model
+reply, and End. A turn is written in two steps that never change afterwards:
+the reply first, which is the record of intent for all its calls, and later the
+results of these calls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+
+from ratchet.core.config import JOURNAL_VERSION, Config
+from ratchet.core.keys import call_digest, call_key, canonical, sha256
+from ratchet.core.replies import Usage
+
+
+class Verdict(StrEnum):
+    """What a model reply turned out to be."""
+
+    CALLS = "Calls"
+    FINISH = "Finish"
+    TEXT = "Text"
+    MALFORMED = "Malformed"
+    TRUNCATED = "Truncated"
+    EMPTY = "Empty"
+    UNKNOWN_TOOL = "UnknownTool"
+    TOO_LARGE = "TooLarge"
+    REFUSED = "Refused"
+
+    @property
+    def runs(self) -> bool:
+        """Whether the calls of such a reply are run."""
+        return self in (Verdict.CALLS, Verdict.FINISH)
+
+
+class Outcome(StrEnum):
+    """How a call ended, as recorded in its turn."""
+
+    OK = "Ok"
+    FAILED = "Failed"
+    KILLED = "Killed"
+    TIMED_OUT = "TimedOut"
+    DENIED = "Denied"
+    NOT_RUN = "NotRun"
+    UNKNOWN = "Unknown"
+    CANCELLED = "Cancelled"
+
+    @property
+    def lets_others_run(self) -> bool:
+        """Whether the later calls of the same turn still make sense after this one."""
+        return self in (Outcome.OK, Outcome.FAILED)
+
+
+class EndOutcome(StrEnum):
+    """How a task ended."""
+
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One tool call of a turn. `arguments` is canonical JSON text of an object."""
+
+    index: int
+    id: str
+    tool: str
+    arguments: str
+
+    @property
+    def digest(self) -> str:
+        return call_digest(self.tool, self.arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A model reply with its verdict; `note` says what was wrong with it, for the model to read."""
+
+    verdict: Verdict
+    text: str = ""
+    note: str = ""
+    reasoning: str = ""
+    calls: tuple[Call, ...] = ()
+    finish_reason: str = ""
+    usage: Usage = field(default_factory=Usage)
+    model: str = ""
+    endpoint: str = ""
+    attempt: int = 1
+    raw: str = ""
+    """What could not be expressed in `text` and `calls`: the model's own words, cut to fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How one call ended and what the model is told about it."""
+
+    index: int
+    key: str
+    outcome: Outcome
+    content: str
+    exit_code: int | None = None
+    truncated: bool = False
+    spill: str = ""
+    duration_ms: int = 0
+    not_utf8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """A deliberate second run, recorded before it starts. `generation`: the first it may run in."""
+
+    index: int
+    key: str
+    reason: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """The task's work as a git patch. `inline` is empty where the patch is too large to be stored."""
+
+    base: str
+    sha256: str
+    size: int
+    inline: str = ""
+    encoding: str = "text"
+    """`text`, or `base64` where the patch is not UTF-8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Record 0: the configuration that the task runs with."""
+
+    config: Config
+    epoch: int
+    hash: str = ""
+
+    @property
+    def number(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A reply and, once they are recorded, the results of its calls."""
+
+    number: int
+    epoch: int
+    generation: int
+    ledger: str
+    previous: str
+    request_digest: str
+    reply: Reply
+    reruns: tuple[Rerun, ...] = ()
+    results: tuple[Result, ...] | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more will be added: results are there, or there was nothing to run."""
+        return self.results is not None or not self.reply.verdict.runs
+
+    def result(self, index: int) -> Result | None:
+        return next((r for r in self.results or () if r.index == index), None)
+
+    def current_key(self, task_uid: str, index: int) -> str:
+        """The key under which a call is to be run now: of its newest recorded re-run, if any."""
+        keys = [rerun.key for rerun in self.reruns if rerun.index == index]
+        return keys[-1] if keys else call_key(task_uid, self.number, index)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The last record: how the task ended, with what result."""
+
+    number: int
+    epoch: int
+    previous: str
+    outcome: EndOutcome
+    reason: str
+    message: str
+    summary: str = ""
+    result: str = ""
+    """JSON text of the `result` argument of `finish`; empty where there was none."""
+    patch: Patch | None = None
+
+
+Record = Start | Turn | End
+
+
+def start_hash(config_json: str) -> str:
+    """The first link of the chain: covers the configuration text exactly as it is stored."""
+    return sha256(canonical({"journalVersion": JOURNAL_VERSION, "config": config_json}))
+
+
+def turn_hash(turn: Turn) -> str:
+    """The link that the record after a complete turn must carry: covers reply, re-runs and results.
+
+    The epoch is left out on purpose: a valid record of an earlier owner may be
+    adopted, and then reads the same.
+    """
+    return sha256(
+        canonical(
+            {
+                "number": turn.number,
+                "previous": turn.previous,
+                "requestDigest": turn.request_digest,
+                "reply": asdict(turn.reply),
+                "reruns": [asdict(rerun) for rerun in turn.reruns],
+                "results": None if turn.results is None else [asdict(r) for r in turn.results],
+            }
+        )
+    )
+
+
+def with_results(turn: Turn, results: tuple[Result, ...]) -> Turn:
+    """The turn with its results, in the order of its calls."""
+    return replace(turn, results=tuple(sorted(results, key=lambda r: r.index)))

@@ -1,0 +1,143 @@
+"""What is known of a running task.
+
+State is a fold of `loop.evolve` over the journal and the few facts that the
+task's status holds. Nothing in it is read from a clock or a cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from ratchet.core.config import Config
+from ratchet.core.facts import Asking, SandboxRef
+from ratchet.core.policy import Look, Stop
+from ratchet.core.records import Call, End, Patch, Reply, Rerun, Result, Turn
+from ratchet.core.tools import CATALOGUE, FINISH, Home
+from ratchet.core.transcript import Request
+
+
+class SandboxPhase(StrEnum):
+    """What we know of the sandbox right now."""
+
+    UNSEEN = "Unseen"
+    """It must be looked at."""
+    WAITING = "Waiting"
+    """It was looked at and is not ready."""
+    READY = "Ready"
+    GONE = "Gone"
+    """Its volumes are lost; a new generation is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Failures in a row, and the time before which not to try again."""
+
+    failures: int = 0
+    until: datetime | None = None
+
+    def blocks(self, now: datetime) -> bool:
+        return self.until is not None and now < self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply that has arrived and is not recorded yet, with the digest of what it answers."""
+
+    turn: int
+    digest: str
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """The current sandbox of the task."""
+
+    ref: SandboxRef
+    phase: SandboxPhase = SandboxPhase.UNSEEN
+    fenced: bool = False
+    """Whether our epoch is known there, or nobody is left there to fence."""
+    since: datetime | None = None
+    """When the present wait began."""
+    reason: str = ""
+    message: str = ""
+    hopeless: bool = False
+    backoff: Backoff = Backoff()
+
+    @property
+    def usable(self) -> bool:
+        """Whether calls may go there: it answers, and the status names its ledger."""
+        return self.phase is SandboxPhase.READY and bool(self.ref.ledger)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A task under way. `epoch` is ours."""
+
+    task_uid: str
+    config: Config
+    epoch: int
+    started: datetime
+    deadline: datetime | None
+    head: str
+    """Hash of the newest complete record: what the next record must carry as `previous`."""
+    sandbox: Sandbox
+    turns: tuple[Turn, ...] = ()
+    end: End | None = None
+    inherited: int = 0
+    """Number of the turn that was open when we claimed the task: its calls may all have been sent."""
+    cancelled: bool = False
+    asking: Asking | None = None
+    lost_requests: int = 0
+
+    request: Request | None = None
+    """The next request, once all results it needs are known; a pure function of the journal."""
+    attempt: int = 1
+    failures: int = 0
+    waits: int = 0
+    model_backoff: Backoff = Backoff()
+    model_message: str = ""
+    answer: Answer | None = None
+
+    known: tuple[Result, ...] = ()
+    """Results of the open turn that are not recorded yet."""
+    reruns: tuple[Rerun, ...] = ()
+    """Re-runs that are decided and not recorded yet."""
+    look: Look | None = None
+    patch: Patch | None = None
+    patch_tried: bool = False
+    patch_message: str = ""
+
+    stop: Stop | None = None
+    broken: str = ""
+    journal_backoff: Backoff = Backoff()
+    lost: bool = False
+    concluded: bool = False
+    removed: bool = False
+
+    @property
+    def open_turn(self) -> Turn | None:
+        """The turn whose results are not recorded yet."""
+        last = self.turns[-1] if self.turns else None
+        return last if last is not None and not last.complete else None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do here."""
+        return self.lost or self.removed
+
+
+def missing(state: State) -> tuple[Call, ...]:
+    """Calls of the open turn without a known result, in the order they are to be run: finish last."""
+    turn = state.open_turn
+    if turn is None:
+        return ()
+    done = {result.index for result in state.known}
+    rest = [call for call in turn.reply.calls if call.index not in done]
+    return tuple(sorted(rest, key=lambda call: (call.tool == FINISH.name, call.index)))
+
+
+def in_sandbox(call: Call) -> bool:
+    """Whether a call runs in the sandbox, rather than in the operator."""
+    return CATALOGUE[call.tool].home is Home.SANDBOX

@@ -1,0 +1,175 @@
+"""What a task shows of itself: a fold over the same state that the loop decides by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ratchet.core.conditions import ConditionType, Phase, Reason
+from ratchet.core.policy import used
+from ratchet.core.records import End, EndOutcome, Outcome
+from ratchet.core.replies import Usage
+from ratchet.core.state import SandboxPhase, State, missing
+
+MAX_MESSAGE = 1024
+"""Bytes of a condition's message and of the summary in the status; the journal has the whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition without its times, which the writer knows from what it wrote before."""
+
+    type: ConditionType
+    status: bool
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResultSummary:
+    """The result in short; the End record has it in full."""
+
+    record: int
+    summary: str
+    result: str
+    base: str = ""
+    patch_bytes: int = 0
+    patch_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Everything of the ordinary status that the loop computes. Equal summaries need no write."""
+
+    phase: Phase
+    doing: str
+    reason: Reason
+    message: str
+    turns: int
+    tool_calls: int
+    usage: Usage
+    lost_requests: int
+    unknown_outcomes: int
+    conditions: tuple[Condition, ...]
+    result: ResultSummary | None = None
+
+    @property
+    def urgent(self) -> tuple[Phase, tuple[tuple[ConditionType, bool, Reason], ...]]:
+        """The part of which a change is written at once; the rest may wait a second."""
+        return self.phase, tuple((c.type, c.status, c.reason) for c in self.conditions)
+
+
+def summarise(state: State, now: datetime) -> Summary:
+    """The status of a task at this moment."""
+    phase, reason, message = _outlook(state, now)
+    message = _short(message)
+    return Summary(
+        phase=phase,
+        doing=_doing(state),
+        reason=reason,
+        message=message,
+        turns=len(state.turns),
+        tool_calls=sum(len(t.reply.calls) for t in state.turns if t.reply.verdict.runs),
+        usage=used(state.turns),
+        lost_requests=state.lost_requests,
+        unknown_outcomes=_unknown(state),
+        conditions=_conditions(phase, reason, message),
+        result=_result(state.end) if state.end is not None else None,
+    )
+
+
+def conditions_of_failure(reason: Reason, message: str) -> tuple[Condition, ...]:
+    """The conditions of a task that failed before it could begin."""
+    return _conditions(Phase.FAILED, reason, _short(message))
+
+
+def conditions_of_wait(reason: Reason, message: str) -> tuple[Condition, ...]:
+    """The conditions of a task that waits for something outside before it can begin."""
+    return _conditions(Phase.WAITING, reason, _short(message))
+
+
+def _outlook(state: State, now: datetime) -> tuple[Phase, Reason, str]:
+    if state.broken:
+        return Phase.FAILED, Reason.JOURNAL_CONFLICT, state.broken
+    if state.end is not None:
+        phases = {
+            EndOutcome.SUCCEEDED: Phase.SUCCEEDED,
+            EndOutcome.FAILED: Phase.FAILED,
+            EndOutcome.CANCELLED: Phase.CANCELLED,
+        }
+        return phases[state.end.outcome], Reason(state.end.reason), state.end.message
+    return Phase.RUNNING, *_progress(state, now)
+
+
+def _progress(state: State, now: datetime) -> tuple[Reason, str]:
+    sandbox = state.sandbox
+    if state.model_message and state.answer is None:
+        reason = Reason.MODEL_RETRYING if state.failures else Reason.MODEL_BUSY
+        return reason, state.model_message
+    if sandbox.phase is SandboxPhase.WAITING:
+        return Reason(sandbox.reason), sandbox.message
+    if sandbox.phase is SandboxPhase.UNSEEN and sandbox.backoff.failures > 1:
+        return Reason.SANDBOX_UNREACHABLE, sandbox.message
+    return Reason.ACCEPTED, "The task is under way."
+
+
+def _doing(state: State) -> str:
+    """One word for the DOING column; empty when the task has ended."""
+    if state.end is not None or state.broken:
+        return ""
+    rest = missing(state)
+    if rest:
+        return f"Tool:{rest[0].tool}" if state.sandbox.usable else "Sandbox"
+    return "Model"
+
+
+def _unknown(state: State) -> int:
+    """Outcomes that could not be known: those reported, and those answered by a re-run."""
+    return sum(
+        sum(result.outcome is Outcome.UNKNOWN for result in turn.results or ()) + len(turn.reruns)
+        for turn in state.turns
+    )
+
+
+def _conditions(phase: Phase, reason: Reason, message: str) -> tuple[Condition, ...]:
+    """The status contract: what kubectl, kstatus and Argo CD read."""
+    match phase:
+        case Phase.SUCCEEDED:
+            table = {
+                ConditionType.READY: True,
+                ConditionType.RECONCILING: False,
+                ConditionType.COMPLETE: True,
+                ConditionType.FINISHED: True,
+            }
+        case Phase.FAILED | Phase.CANCELLED:
+            table = {
+                ConditionType.READY: False,
+                ConditionType.RECONCILING: False,
+                ConditionType.STALLED: True,
+                ConditionType.FAILED: True,
+                ConditionType.FINISHED: True,
+            }
+        case _:
+            table = {ConditionType.READY: False, ConditionType.RECONCILING: True}
+    return tuple(Condition(kind, value, reason, message) for kind, value in table.items())
+
+
+def _result(end: End) -> ResultSummary | None:
+    patch = end.patch
+    if not end.summary and patch is None:
+        return None
+    return ResultSummary(
+        record=end.number,
+        summary=_short(end.summary),
+        result=end.result if len(end.result.encode()) <= 4096 else "",
+        base=patch.base if patch else "",
+        patch_bytes=patch.size if patch else 0,
+        patch_sha256=patch.sha256 if patch else "",
+    )
+
+
+def _short(text: str) -> str:
+    data = text.encode("utf-8")
+    if len(data) <= MAX_MESSAGE:
+        return text
+    return data[: MAX_MESSAGE - 4].decode("utf-8", "ignore") + " ..."

@@ -1,0 +1,229 @@
+"""The tools that a model is offered: one schema each, and what repeating a call would mean.
+
+The schemas are the one source for what the model is told and for what its
+arguments are checked against. They follow the names of Mistral Vibe's tools up
+to 2.13 (read_file, search_replace, ...), and accept the later `read` and `edit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+Schema = Mapping[str, Any]
+
+
+class Effect(StrEnum):
+    """What repeating a call of unknown outcome would mean."""
+
+    PURE = "pure"
+    """Nothing."""
+    IDEMPOTENT = "idempotent"
+    """The same state again."""
+    CHECKED = "checked"
+    """Whether it happened can be seen, so look first."""
+    ONCE = "once"
+    """Something else: it must never be repeated unasked."""
+
+
+class Home(StrEnum):
+    """Where a tool runs."""
+
+    SANDBOX = "sandbox"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool of the catalogue."""
+
+    name: str
+    description: str
+    parameters: Schema
+    effect: Effect
+    home: Home = Home.SANDBOX
+
+    def for_model(self) -> dict[str, Any]:
+        """The tool as OpenAI's chat completions want it."""
+        return {
+            "type": "function",
+            "function": {
+                "name": self.name,
+                "description": self.description,
+                "parameters": self.parameters,
+            },
+        }
+
+
+def _object(required: list[str], **properties: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+def _text(description: str, **more: Any) -> Schema:
+    return {"type": "string", "description": description, **more}
+
+
+def _whole(description: str, minimum: int, **more: Any) -> Schema:
+    return {"type": "integer", "minimum": minimum, "description": description, **more}
+
+
+_PATH = _text("Path of a file, absolute or relative to the workspace.", minLength=1)
+
+BASH = Tool(
+    "bash",
+    "Run a command in a bash that lives as long as the task: the directory, variables, functions "
+    "and options stay from call to call. There is no terminal and no input. Output beyond 30,000 "
+    "bytes is cut in the middle and kept in a file that the result names.",
+    _object(
+        ["command"],
+        command=_text("The command, of one or many lines.", minLength=1),
+        timeout=_whole(
+            "Seconds after which the command and all it started are killed. "
+            "Default and maximum: the limit of the sandbox.",
+            1,
+        ),
+    ),
+    Effect.ONCE,
+)
+READ_FILE = Tool(
+    "read_file",
+    "Read a text file with line numbers.",
+    _object(
+        ["path"],
+        path=_PATH,
+        offset=_whole("Lines to leave out at the start. Default 0.", 0),
+        limit=_whole("Lines to read at most. Default 2000.", 1),
+    ),
+    Effect.PURE,
+)
+WRITE_FILE = Tool(
+    "write_file",
+    "Write a file as a whole, with the folders on its way. A file that is there is only replaced "
+    "with overwrite.",
+    _object(
+        ["path", "content"],
+        path=_PATH,
+        content=_text("The whole new content."),
+        overwrite={
+            "type": "boolean",
+            "description": "Replace a file that is there. Default false.",
+        },
+    ),
+    Effect.IDEMPOTENT,
+)
+SEARCH_REPLACE = Tool(
+    "search_replace",
+    "Change parts of a file. `content` holds one or more blocks of the form\n"
+    "<<<<<<< SEARCH\nold lines\n=======\nnew lines\n>>>>>>> REPLACE\n"
+    "Each SEARCH text must occur in the file exactly once, spaces included. Either all blocks are "
+    "applied or none.",
+    _object(
+        ["path", "content"],
+        path=_PATH,
+        content=_text("The SEARCH/REPLACE blocks.", minLength=1),
+    ),
+    Effect.CHECKED,
+)
+GREP = Tool(
+    "grep",
+    "Search files for a regular expression (ripgrep). Ignored files are left out by default.",
+    _object(
+        ["pattern"],
+        pattern=_text("The regular expression.", minLength=1),
+        path=_text('File or folder to search. Default ".", the workspace.', minLength=1),
+        max_matches=_whole("Matches to return at most. Default 100.", 1),
+        use_default_ignore={
+            "type": "boolean",
+            "description": "Leave out what .gitignore and the like name. Default true.",
+        },
+    ),
+    Effect.PURE,
+)
+TODO = Tool(
+    "todo",
+    "Keep a list of what is to be done. `write` replaces the whole list, `read` returns it.",
+    _object(
+        ["action"],
+        action={"type": "string", "enum": ["read", "write"], "description": "What to do."},
+        todos={
+            "type": "array",
+            "maxItems": 100,
+            "description": "The new list, for write.",
+            "items": _object(
+                ["id", "content"],
+                id=_text("A name for the entry, unique in the list.", minLength=1),
+                content=_text("What is to be done."),
+                status={
+                    "type": "string",
+                    "enum": ["pending", "in_progress", "completed", "cancelled"],
+                    "description": "Default pending.",
+                },
+                priority={
+                    "type": "string",
+                    "enum": ["low", "medium", "high"],
+                    "description": "Default medium.",
+                },
+            ),
+        },
+    ),
+    Effect.PURE,
+    Home.OPERATOR,
+)
+FINISH = Tool(
+    "finish",
+    "End the task. Call it once the goal is reached, or when it cannot be reached, and say so. "
+    "The state of the workspace becomes the result.",
+    _object(
+        ["summary"],
+        summary=_text("What was done and what is left, for the person who reads it.", minLength=1),
+        result={
+            "type": "object",
+            "description": "The answer as data, where the goal asks for one.",
+            "additionalProperties": True,
+        },
+    ),
+    Effect.PURE,
+    Home.OPERATOR,
+)
+
+CATALOGUE: Mapping[str, Tool] = {
+    tool.name: tool for tool in (BASH, READ_FILE, WRITE_FILE, SEARCH_REPLACE, GREP, TODO, FINISH)
+}
+
+
+def enabled_tools(enabled: tuple[str, ...], disabled: tuple[str, ...]) -> tuple[str, ...]:
+    """Names in catalogue order. No `enabled` means all; `finish` is always there."""
+    return tuple(
+        name
+        for name in CATALOGUE
+        if name == FINISH.name or ((not enabled or name in enabled) and name not in disabled)
+    )
+
+
+def translate(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The call in today's words, where a model used other generations' names.
+
+    `read` counts lines from 1 and calls the path `file_path`; `edit` is one
+    SEARCH/REPLACE block. `replace_all` has no counterpart and stays, to be refused.
+    """
+    call = dict(arguments)
+    if "file_path" in call and "path" not in call:
+        call["path"] = call.pop("file_path")
+    if name == "read":
+        if isinstance(call.get("offset"), int):
+            call["offset"] = max(0, call["offset"] - 1)
+        return READ_FILE.name, call
+    if name == "edit" and isinstance(call.get("old_string"), str):
+        old, new = call.pop("old_string"), call.pop("new_string", "")
+        if call.get("replace_all") is False:
+            del call["replace_all"]
+        call["content"] = f"<<<<<<< SEARCH\n{old}\n=======\n{new}\n>>>>>>> REPLACE\n"
+        return SEARCH_REPLACE.name, call
+    return name, call

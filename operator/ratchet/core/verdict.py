@@ -1,0 +1,142 @@
+"""What a model reply turned out to be.
+
+A reply is judged once, before it is recorded; the verdict is a fact of the
+turn. Only a reply in which every call is sound is run. Otherwise nothing of it
+is, and the model is told what was wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ratchet.core.keys import call_id, canonical, clean
+from ratchet.core.records import Call, Reply, Verdict
+from ratchet.core.replies import RawReply
+from ratchet.core.tools import FINISH, translate
+
+MAX_CALLS = 32
+"""Tool calls of one turn."""
+MAX_ARGUMENTS = 64 * 1024
+"""Bytes of all arguments of one turn, as UTF-8 of canonical JSON."""
+MAX_TEXT = 48 * 1024
+"""Bytes of text, and of reasoning, that a record keeps of one reply."""
+MAX_RAW = 16 * 1024
+
+ArgumentCheck = Callable[[str, Mapping[str, Any]], str | None]
+"""Tool name and arguments to a sentence that says what does not fit the schema, or None."""
+
+
+def judge(
+    raw: RawReply,
+    *,
+    task_uid: str,
+    turn: int,
+    attempt: int,
+    endpoint: str,
+    tools: tuple[str, ...],
+    check: ArgumentCheck,
+) -> Reply:
+    """The reply as it will be recorded. Total: every reply gets a verdict."""
+    calls, broken = _parse(raw, task_uid, turn)
+    verdict, note = _verdict(raw, calls, broken, tools, check)
+    keep = verdict.runs or verdict in (Verdict.UNKNOWN_TOOL, Verdict.MALFORMED)
+    whole = not broken and verdict is not Verdict.TOO_LARGE
+    return Reply(
+        verdict=verdict,
+        text=cut(raw.content, MAX_TEXT),
+        note=note,
+        reasoning=cut(raw.reasoning, MAX_TEXT),
+        calls=calls if keep and whole else (),
+        finish_reason=raw.finish_reason,
+        usage=raw.usage,
+        model=raw.model,
+        endpoint=endpoint,
+        attempt=attempt,
+        raw="" if (keep and whole) or not raw.calls else cut(_spell(raw), MAX_RAW),
+    )
+
+
+def cut(text: str, limit: int) -> str:
+    """The text within `limit` bytes of clean UTF-8: head and tail, and a line that says what is gone."""
+    data = clean(text).encode("utf-8")
+    if len(data) <= limit:
+        return data.decode("utf-8")
+    marker = f"\n[... {len(data) - limit + 64} bytes cut ...]\n"
+    half = max(0, (limit - len(marker.encode())) // 2)
+    head = data[:half].decode("utf-8", "ignore")
+    tail = data[len(data) - half :].decode("utf-8", "ignore")
+    return head + marker + tail
+
+
+def _parse(raw: RawReply, task_uid: str, turn: int) -> tuple[tuple[Call, ...], str]:
+    """The calls in today's words; and of the first whose arguments are no object, what is wrong."""
+    calls = []
+    for index, call in enumerate(raw.calls):
+        try:
+            arguments = json.loads(call.arguments or "{}")
+        except ValueError as error:
+            return (), f"the arguments of call {index} ({clean(call.name)}) are not JSON: {error}"
+        if not isinstance(arguments, dict):
+            return (), f"the arguments of call {index} ({clean(call.name)}) are not a JSON object"
+        name, arguments = translate(call.name, arguments)
+        text = clean(canonical(arguments))
+        calls.append(Call(index, call_id(task_uid, turn, index), clean(name), text))
+    return tuple(calls), ""
+
+
+def _verdict(
+    raw: RawReply,
+    calls: tuple[Call, ...],
+    broken: str,
+    tools: tuple[str, ...],
+    check: ArgumentCheck,
+) -> tuple[Verdict, str]:
+    if raw.finish_reason == "content_filter":
+        return Verdict.REFUSED, "The reply was withheld by a content filter."
+    # A forced or long reply often ends with `length` although its calls are whole (recorded of
+    # SGLang 0.5.23), so a cut only counts where it left something broken or nothing at all.
+    truncated = raw.finish_reason == "length"
+    if broken:
+        if truncated:
+            return Verdict.TRUNCATED, f"The reply was cut off at the token limit: {broken}."
+        return Verdict.MALFORMED, f"Nothing was run: {broken}."
+    if not calls:
+        if truncated:
+            return Verdict.TRUNCATED, "The reply was cut off at the token limit. Be shorter."
+        if not raw.content.strip():
+            return Verdict.EMPTY, "The reply was empty. Call a tool."
+        return Verdict.TEXT, ""
+    if len(calls) > MAX_CALLS:
+        note = f"Nothing was run: {len(calls)} calls in one reply, at most {MAX_CALLS} are allowed."
+        return Verdict.TOO_LARGE, note
+    size = sum(len(call.arguments.encode()) for call in calls)
+    if size > MAX_ARGUMENTS:
+        note = (
+            f"Nothing was run: the arguments are {size} bytes, at most {MAX_ARGUMENTS} are allowed "
+            "in one reply. Write large files in several calls."
+        )
+        return Verdict.TOO_LARGE, note
+    return _check_calls(calls, tools, check)
+
+
+def _check_calls(
+    calls: tuple[Call, ...], tools: tuple[str, ...], check: ArgumentCheck
+) -> tuple[Verdict, str]:
+    for call in calls:
+        if call.tool not in tools:
+            note = f"Nothing was run: there is no tool {call.tool!r}. The tools are {', '.join(tools)}."
+            return Verdict.UNKNOWN_TOOL, note
+        wrong = check(call.tool, json.loads(call.arguments))
+        if wrong:
+            note = f"Nothing was run: the arguments of call {call.index} ({call.tool}) do not fit: {wrong}"
+            return Verdict.MALFORMED, cut(note, 2000)
+    finishes = [call for call in calls if call.tool == FINISH.name]
+    if len(finishes) > 1:
+        return Verdict.MALFORMED, "Nothing was run: finish may be called once."
+    return (Verdict.FINISH if finishes else Verdict.CALLS), ""
+
+
+def _spell(raw: RawReply) -> str:
+    return canonical([{"name": c.name, "arguments": c.arguments} for c in raw.calls])
