@@ -48,7 +48,7 @@ def crd_yaml(resource: type[Resource]) -> str:
     """The CRD of a kind as YAML."""
     # The round trip through JSON unshares what pydantic shares, which YAML would write as anchors.
     unshared = json.loads(json.dumps(crd(resource)))
-    return yaml.safe_dump(unshared, sort_keys=False, width=100, allow_unicode=True)
+    return yaml.dump(unshared, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
 
 
 def templated(text: str) -> str:
@@ -96,6 +96,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if drift:
         print("run `make generate` and commit the result", file=sys.stderr)
     return 1 if drift else 0
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML that Go reads as Python does: Go takes a bare N or y for a boolean."""
+
+
+def _quote_booleans(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "'" if text in ("y", "Y", "n", "N") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _quote_booleans)
 
 
 def _read(path: Path) -> str | None:

@@ -356,6 +356,7 @@ class AgentTask(Resource):
                 f"metadata.name has more than {names.TASK_NAME_MAX} characters: choose a shorter"
                 " name, since turns and pods are named after the task"
             ),
+            field=".metadata",
         ),
     )
 

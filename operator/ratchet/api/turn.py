@@ -39,7 +39,7 @@ PATCH_MAX = 136_536
 RERUNS_MAX = 64
 
 CallKey = Annotated[str, chars(128, least=1)]
-CallIndex = Annotated[int, Field(ge=0, lt=CALLS_MAX)]
+CallIndex = Annotated[int, Field(ge=0, le=CALLS_MAX - 1)]
 
 
 class TurnKind(StrEnum):
