@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--disconnect-poll-s", type=float, default=_DEFAULT.disconnect_poll_s)
     p.add_argument("--health-delay-s", type=float, default=_DEFAULT.health_delay_s)
     p.add_argument("--warmup-s", type=float, default=0.0, help="not ready for so long at first")
+    p.add_argument("--drain-linger-s", type=float, default=1.0, help="shortest drain (%(default)s)")
     p.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return p
 
@@ -66,7 +67,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
     )
 
 
-async def serve(fake: FakeSGLang) -> None:
+async def serve(fake: FakeSGLang, drain_linger_s: float) -> None:
     """Listen until SIGTERM or SIGINT, then drain."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -75,7 +76,8 @@ async def serve(fake: FakeSGLang) -> None:
     await fake.start()
     print(f"fake SGLang listens on {fake.url}", flush=True)
     await told.wait()
-    await fake.drain()
+    print("fake SGLang drains", flush=True)
+    await fake.drain(drain_linger_s)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=args.log_level.upper(), format="%(asctime)s %(message)s")
     try:
         script = load_script(args.script)
-        asyncio.run(serve(FakeSGLang(script, settings_of(args), host=args.host, port=args.port)))
+        fake = FakeSGLang(script, settings_of(args), host=args.host, port=args.port)
+        asyncio.run(serve(fake, args.drain_linger_s))
     except (ScriptError, OSError) as err:
         print(f"fake SGLang cannot start: {err}", file=sys.stderr)
         return 2

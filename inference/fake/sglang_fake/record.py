@@ -13,9 +13,9 @@ from typing import Any
 class Seen:
     """One chat request. Times are seconds since the epoch; `left` is None while it is in flight.
 
-    `digest` is the SHA-256 of the body as canonical JSON without `rid` and `cache_salt`, so that
-    two attempts at one request have the same. `outcome` is answered, refused, aborted,
-    disconnected or failed (a fault of the script).
+    `digest` is the SHA-256 of the body as compact JSON, in the order sent, without `rid` and
+    `cache_salt`, so that two attempts at one request have the same. `outcome` is answered,
+    refused, aborted, disconnected or failed (a fault of the script); None while in flight.
     """
 
     number: int
@@ -47,7 +47,7 @@ class Seen:
 def digest_of(body: dict[str, Any]) -> str:
     """See `Seen.digest`."""
     kept = {name: value for name, value in body.items() if name not in ("rid", "cache_salt")}
-    text = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(kept, separators=(",", ":"), ensure_ascii=False)
     return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
