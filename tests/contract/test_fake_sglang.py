@@ -146,7 +146,7 @@ def assert_same_headers(answer: Json, recorded: Json) -> None:
 async def test_a_recorded_chat_is_answered_alike(name: str, http: aiohttp.ClientSession) -> None:
     found = recording(name)
     request, recorded = found["request"], found["response"]
-    changes = {"cache_report": not name.startswith("no_parser/")}
+    changes: Json = {"cache_report": not name.startswith("no_parser/")}
     async with fake_that_says(scripted(name, recorded), **changes) as fake:
         answer = await send(http, fake, request)
 
@@ -379,12 +379,19 @@ async def test_a_lost_client_is_noticed_only_at_a_multiple_of_the_poll_from_the_
 async def test_keys_open_the_recorded_routes(name: str, http: aiohttp.ClientSession) -> None:
     keys = {"none": None, "wrong": "wrong", "key": "sk-test", "admin": "sk-admin"}
     table = recording("auth/table")["status"]
-    served = ("/health", "/health_generate", "/ready", "/ping", "/metrics", "/v1/models")
+    served: tuple[str, ...] = (
+        "/health",
+        "/health_generate",
+        "/ready",
+        "/ping",
+        "/metrics",
+        "/v1/models",
+    )
     served += ("/v1/loads", "/abort_request")
     headers = {"content-type": "application/json"}
     if keys[name]:
         headers["authorization"] = f"Bearer {keys[name]}"
-    changes = {"api_key": "sk-test", "admin_api_key": "sk-admin", "health_delay_s": 0.0}
+    changes: Json = {"api_key": "sk-test", "admin_api_key": "sk-admin", "health_delay_s": 0.0}
     async with fake_that_says({}, **changes) as fake:
         for route, statuses in table.items():
             method, path = route.split()

@@ -67,6 +67,12 @@ class FakeSGLang:
         """Requests that run or wait."""
         return self._chat.engine.in_flight
 
+    @property
+    def connections(self) -> int:
+        """Connections that are open now."""
+        server = self._runner.server if self._runner is not None else None
+        return 0 if server is None else len(server.connections)
+
     async def start(self) -> None:
         """Listen. Raises OSError if the port is taken."""
         app = web.Application(middlewares=[self._answer], client_max_size=64 * 2**20)
