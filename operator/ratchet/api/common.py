@@ -14,7 +14,7 @@ DEADLINE_MAX = 7 * 24 * 3600
 
 
 class ToolName(StrEnum):
-    """Tools that a task may enable or disable; ``finish`` is always there and is not listed."""
+    """Tools that a task may enable or disable; finish is always there and is not listed."""
 
     BASH = "bash"
     READ_FILE = "read_file"
@@ -66,9 +66,6 @@ class ModelChoice(Model):
     profile's, else it is not sent."""
 
 
-ToolList = Annotated[tuple[ToolName, ...], listed("set", most=16)]
-
-
 class Tools(Model):
     """Which tools the model may call. The tool finish is always there."""
 
@@ -82,10 +79,10 @@ class Tools(Model):
         ),
     )
 
-    enabled: ToolList | None = None
+    enabled: Annotated[tuple[ToolName, ...], listed("set", least=1, most=16)] | None = None
     """The tools that the model may call: bash, read_file, write_file, search_replace, grep, todo.
-    An empty list leaves finish alone. Default: the profile's, else all of them."""
-    disabled: ToolList | None = None
+    At least one. Default: the profile's, else all of them."""
+    disabled: Annotated[tuple[ToolName, ...], listed("set", most=16)] | None = None
     """Tools taken out of those enabled. Default: the profile's, else none."""
 
 

@@ -1,0 +1,207 @@
+"""What a task runs with: its own fields, then its profile's, then class and defaults."""
+
+from typing import Any
+
+from ratchet.api.endpoint import ModelEndpoint
+from ratchet.api.profile import AgentProfile
+from ratchet.api.resolve import Problems, References, references, resolve
+from ratchet.api.sandboxclass import SandboxClass
+from ratchet.api.task import AgentTask
+from ratchet.core.config import Completion, Config, Engine, Limits, UnknownPolicy
+
+ENDPOINT = {"url": "http://sglang:30000/v1/", "model": "m"}
+CLASS = {"image": "debian:12"}
+
+
+def task(**spec: Any) -> AgentTask:
+    return AgentTask.model_validate({"spec": {"goal": "Fix it.", **spec}})
+
+
+def profile(**spec: Any) -> AgentProfile:
+    return AgentProfile.model_validate({"spec": spec})
+
+
+def outcome(
+    of: AgentTask,
+    by: AgentProfile | None = None,
+    *,
+    endpoint: dict[str, Any] | None = None,
+    sandbox: dict[str, Any] | None = None,
+) -> Config | Problems:
+    return resolve(
+        of,
+        by,
+        endpoint=ModelEndpoint.model_validate(
+            {"metadata": {"name": "e"}, "spec": {**ENDPOINT, **(endpoint or {})}}
+        ),
+        sandbox_class=SandboxClass.model_validate({"spec": {**CLASS, **(sandbox or {})}}),
+    )
+
+
+def resolved(*of: Any, **parts: Any) -> Config:
+    config = outcome(*of, **parts)
+    assert isinstance(config, Config)
+    return config
+
+
+def refused(*of: Any, **parts: Any) -> tuple[str, ...]:
+    problems = outcome(*of, **parts)
+    assert isinstance(problems, Problems)
+    return problems.sentences
+
+
+def test_a_task_that_says_nothing_runs_with_the_defaults() -> None:
+    config = resolved(task())
+    assert config.limits == Limits(turns=50, tokens=None)
+    assert config.tools == (
+        "bash",
+        "read_file",
+        "write_file",
+        "search_replace",
+        "grep",
+        "todo",
+        "finish",
+    )
+    assert config.on_unknown is UnknownPolicy.REPORT
+    assert config.completion is Completion.EXPLICIT
+    assert config.model.engine is Engine.OPENAI
+    assert (config.model.attempts, config.model.repairs) == (3, 3)
+    assert config.sandbox.image == "debian:12"
+    assert config.active_deadline_s is None
+
+
+def test_the_url_of_the_endpoint_loses_its_last_slash() -> None:
+    assert resolved(task()).model.url == "http://sglang:30000/v1"
+
+
+def test_a_profile_fills_in_what_the_task_leaves_open() -> None:
+    config = resolved(
+        task(),
+        profile(
+            instructions="Be brief.",
+            limits={"turns": 9, "tokens": 100},
+            activeDeadlineSeconds=60,
+            onUnknownOutcome="Fail",
+            completion="Text",
+            retryPolicy={"model": {"attempts": 5, "repairs": 1}},
+            model={"temperature": 0.2, "seed": 4},
+            sandbox={"image": "alpine"},
+            tools={"enabled": ["bash", "grep"]},
+        ),
+    )
+    assert config.instructions == "Be brief."
+    assert config.limits == Limits(turns=9, tokens=100)
+    assert config.active_deadline_s == 60
+    assert config.on_unknown is UnknownPolicy.FAIL
+    assert config.completion is Completion.TEXT
+    assert (config.model.attempts, config.model.repairs) == (5, 1)
+    assert (config.model.temperature, config.model.seed) == (0.2, 4)
+    assert config.sandbox.image == "alpine"
+    assert config.tools == ("bash", "grep", "finish")
+
+
+def test_the_tasks_own_fields_win_one_by_one() -> None:
+    config = resolved(
+        task(limits={"turns": 3}, model={"temperature": 0}, sandbox={"image": "mine"}),
+        profile(limits={"turns": 9, "tokens": 100}, model={"temperature": 1, "seed": 4}),
+    )
+    assert config.limits == Limits(turns=3, tokens=100)
+    assert (config.model.temperature, config.model.seed) == (0, 4)
+    assert config.sandbox.image == "mine"
+
+
+def test_no_repairs_at_all_is_a_choice_of_its_own() -> None:
+    config = resolved(
+        task(retryPolicy={"model": {"repairs": 0}}), profile(retryPolicy={"model": {"repairs": 5}})
+    )
+    assert config.model.repairs == 0
+
+
+def test_disabled_tools_are_taken_out_and_finish_stays() -> None:
+    config = resolved(task(tools={"disabled": ["bash"]}), profile(tools={"enabled": ["bash"]}))
+    assert config.tools == ("finish",)
+
+
+def test_the_class_shapes_the_sandbox() -> None:
+    sandbox = resolved(
+        task(),
+        sandbox={
+            "resources": {"requests": {"cpu": "1"}, "limits": {"ephemeral-storage": "1Gi"}},
+            "runtimeClassName": "gvisor",
+            "imagePullSecrets": [{"name": "pull"}],
+            "workspace": {"sizeLimit": "1Gi"},
+            "hardTimeoutSeconds": 20,
+        },
+    ).sandbox
+    assert sandbox.resources.requests == (("cpu", "1"),)
+    assert sandbox.resources.limits == (("ephemeral-storage", "1Gi"),)
+    assert (sandbox.runtime_class, sandbox.pull_secrets) == ("gvisor", ("pull",))
+    assert (sandbox.workspace_size_limit, sandbox.hard_timeout_s) == ("1Gi", 20)
+
+
+def test_the_endpoint_says_how_the_model_is_called_and_names_its_secret() -> None:
+    model = resolved(
+        task(),
+        endpoint={
+            "engine": "SGLang",
+            "apiKeySecretRef": {"name": "s", "key": "k"},
+            "contextWindow": 32768,
+            "timeouts": {"connectSeconds": 2, "totalSeconds": 30},
+        },
+    ).model
+    assert (model.endpoint, model.engine) == ("e", Engine.SGLANG)
+    assert (model.secret_name, model.secret_key) == ("s", "k")
+    assert (model.context_window, model.connect_timeout_s, model.total_timeout_s) == (32768, 2, 30)
+
+
+def test_files_come_inline_or_by_name() -> None:
+    inline, named = resolved(
+        task(
+            files=[
+                {"path": "a.py", "content": ""},
+                {
+                    "path": "run",
+                    "configMapKeyRef": {"name": "c", "key": "k"},
+                    "mode": "0755",
+                },
+            ]
+        )
+    ).files
+    assert (inline.content, inline.config_map, inline.mode) == ("", "", "0644")
+    assert (named.content, named.config_map, named.key, named.mode) == (None, "c", "k", "0755")
+
+
+def test_what_is_resolved_survives_the_journal() -> None:
+    config = resolved(task(files=[{"path": "a", "content": "ä\n"}], completion="Text"))
+    assert Config.from_json(config.to_json()) == config
+
+
+def test_objects_named_default_are_used_where_nobody_names_any() -> None:
+    assert references(task(), None) == References(endpoint="default", sandbox_class="default")
+
+
+def test_the_tasks_references_win_over_the_profiles() -> None:
+    by = profile(model={"endpointRef": {"name": "p"}}, sandbox={"classRef": {"name": "pc"}})
+    assert references(task(), by) == References(endpoint="p", sandbox_class="pc")
+    own = task(model={"endpointRef": {"name": "t"}})
+    assert references(own, by) == References(endpoint="t", sandbox_class="pc")
+
+
+def test_a_reply_that_fills_the_whole_window_is_refused_with_both_numbers() -> None:
+    (sentence,) = refused(task(model={"maxOutputTokens": 4096}), endpoint={"contextWindow": 4096})
+    assert "maxOutputTokens (4096)" in sentence and "contextWindow (4096)" in sentence
+
+
+def test_a_path_that_is_both_file_and_folder_is_refused() -> None:
+    sentences = refused(
+        task(files=[{"path": "src", "content": ""}, {"path": "src/a/b", "content": ""}])
+    )
+    assert sentences == (
+        "spec.files has src as a file and, by src/a/b, as a folder: rename one of the two.",
+    )
+
+
+def test_a_configuration_that_no_record_holds_is_refused() -> None:
+    files = [{"path": str(number), "content": "\x01" * 200_000} for number in range(2)]
+    (sentence,) = refused(task(files=files))
+    assert "more than the 1310720 that a record holds" in sentence
