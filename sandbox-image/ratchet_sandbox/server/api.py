@@ -28,7 +28,7 @@ from ratchet_sandbox.server.refusal import Refusal
 
 log = logging.getLogger(__name__)
 
-BODY_LIMIT: Final = 1024 * 1024
+BODY_LIMIT: Final = 512 * 1024
 DIFF_TIMEOUT_S: Final = 60.0
 READ_TIMEOUT_S: Final = 30.0
 KEY: Final = r"{key:[^/]+/\d+/\d+(?:/r\d+)?}"

@@ -122,6 +122,12 @@ class Ledger:
     def close(self) -> None:
         self._db.close()
 
+    def durability(self) -> tuple[str, str]:
+        """Journal mode and synchronous setting in force."""
+        (mode,) = self._db.execute("PRAGMA journal_mode").fetchone()
+        (level,) = self._db.execute("PRAGMA synchronous").fetchone()
+        return mode, {2: "FULL", 3: "EXTRA"}.get(level, "unsafe")
+
     def raise_epoch(self, epoch: int) -> None:
         """Remember a higher epoch; the caller has checked that it is not lower."""
         if epoch > self.epoch:

@@ -96,8 +96,9 @@ class RunnerLink:
         self.session: Session | None = None
 
     async def open(self, host: str, port: int) -> None:
-        self._word.renew()
+        """Listen, then write the first word: whoever can read it finds the port open."""
         self._server = await asyncio.start_server(self._serve, host, port, limit=64 * 1024)
+        self._word.renew()
 
     def close(self) -> None:
         if self._server:
