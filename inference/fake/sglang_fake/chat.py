@@ -34,6 +34,8 @@ from sglang_fake.wire import Refused, Tokens, WireCall
 
 log = logging.getLogger("sglang_fake")
 
+_KEPT_REQUESTS = 20_000
+
 
 @dataclass(frozen=True, slots=True)
 class _Work:
@@ -65,6 +67,7 @@ class Chat:
         self._faults: Counter[tuple[str, str, int]] = Counter()
         self._totals: Counter[str] = Counter()
         self._used_tokens = 0
+        self._count = 0
 
     def reset(self) -> None:
         """Forget what was seen, which faults were played, and the prefix cache."""
@@ -91,13 +94,16 @@ class Chat:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request and record it. Raises Refused for an error answer."""
+        self._count += 1
         seen = Seen(
-            number=len(self.seen) + 1,
+            number=self._count,
             rid="",
             key=request.headers.get("x-smg-routing-key", ""),
             arrived=time.time(),
         )
         self.seen.append(seen)
+        if len(self.seen) > _KEPT_REQUESTS:
+            del self.seen[0]
         try:
             response = await self._serve(request, seen)
             seen.status, seen.outcome = response.status, seen.outcome or "answered"

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
+
 from ratchet.core.config import Engine, ModelConfig
 from ratchet.core.replies import FailureKind, ModelFailure, RawReply
 from ratchet.edges.model_answers import Unreadable, failure, read_failure, read_reply

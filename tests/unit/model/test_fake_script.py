@@ -270,3 +270,10 @@ def test_a_wrong_script_is_refused_with_the_place(script: str, words: str) -> No
 def test_a_script_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ScriptError, match="cannot read the script"):
         load_script(tmp_path / "none.yaml")
+
+
+def test_the_script_in_the_readme_is_one() -> None:
+    readme = (Path(__file__).parents[3] / "inference" / "fake" / "README.md").read_text()
+    example = readme.partition("```yaml\n")[2].partition("```")[0]
+    script = parse_script(example, "README.md")
+    assert [conversation.name for conversation in script.conversations] == ["fix-the-bug", "load"]
