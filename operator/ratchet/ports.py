@@ -82,7 +82,6 @@ class Claim:
     cancel: bool
     asking: Asking | None
     lost_requests: int
-    unknown_outcomes: int
     sandbox: SandboxRef
     records: tuple[Record, ...]
     """The journal in order, record 0 first; as the API server returned it."""

@@ -86,7 +86,7 @@ def begin(
         event = e.EndStored(record) if isinstance(record, End) else e.TurnStored(_as_turn(record))
         state = evolve(state, event)
     state = replace(state, inherited=state.open_turn.number if state.open_turn else 0)
-    return _resume_asking(state, asking)
+    return _with_request(_resume_asking(state, asking))
 
 
 def misfit(state: State, record: Start | Turn | End) -> str:
