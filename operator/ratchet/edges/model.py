@@ -81,7 +81,9 @@ class ModelClient:
         try:
             headers = await self._headers(request)
         except LookupError as err:
-            return failure(FailureKind.CONFIGURATION, config, f"has no key: {err.args[0]}")
+            # Not str(err): a KeyError's would put quotes round the sentence.
+            why = " ".join(str(arg) for arg in err.args)
+            return failure(FailureKind.CONFIGURATION, config, f"has no key: {why}")
         except PortError as err:
             return failure(
                 FailureKind.RETRY, config, f"was not asked, because its key cannot be read: {err}"
