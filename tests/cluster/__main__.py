@@ -1,8 +1,119 @@
+"""Command line: python3 -m tests.cluster up|down|status|kubeconfig|load|build-image."""
+
+import argparse
+import os
 import sys
-from tests.cluster.local import machine
-if sys.argv[1]=="up":
-    print(machine.up())
-elif sys.argv[1]=="down":
-    machine.down()
-else:
-    print(machine.parts_and_health())
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.cluster import description, given, image_builder, kind, providers
+from tests.cluster.errors import ClusterError
+from tests.cluster.local import health, machine
+from tests.cluster.providers import Provider
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python3 -m tests.cluster", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up", help="start this checkout's cluster, or leave it if it is up")
+    commands.add_parser("down", help="end it; binaries and base images stay in the cache")
+    commands.add_parser("status", help="print its parts; exit code 1 if it is not up")
+    commands.add_parser("kubeconfig", help="print the path of its kubeconfig")
+    load = commands.add_parser("load", help="bring images into the cluster")
+    load.add_argument("archive", nargs="+", type=Path, help="tar file as `docker save` makes it")
+    build = commands.add_parser("build-image", help="build an image; prints its tar file's path")
+    build.add_argument("--file", required=True, type=Path, help="the Dockerfile")
+    build.add_argument("--tag", required=True, help="NAME:TAG of the image")
+    build.add_argument("--context", type=Path, help="folder to build from (default: the file's)")
+    build.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
+    return parser
+
+
+def _provider() -> Provider:
+    """The provider of the running cluster, else the one that `up` would choose."""
+    try:
+        return Provider(description.current().provider)
+    except ClusterError:
+        return providers.choose(os.environ, image_builder.docker_answers())
+
+
+def _up() -> None:
+    provider = providers.choose(os.environ, image_builder.docker_answers())
+    start = {Provider.GIVEN: given.up, Provider.KIND: kind.up, Provider.LOCAL: machine.up}
+    cluster = start[provider]()
+    print(f"cluster is up: {cluster.apiserver}")
+    print(f"export KUBECONFIG={cluster.kubeconfig}  # context {cluster.context}")
+
+
+def _down() -> None:
+    provider = _provider()
+    if provider is Provider.KIND:
+        kind.down()
+    elif provider is Provider.GIVEN:
+        description.forget()
+        print("the cluster is not ours and stays as it is")
+    machine.down_if_root()
+
+
+def _status() -> bool:
+    provider = _provider()
+    if provider is Provider.LOCAL:
+        rows, up = machine.parts_and_health()
+        for name, row in rows.items():
+            print(f"{name:<26}{row.process:>8}  {row.state:<9}{row.megabytes:>6} MB")
+    else:
+        up = _answers()
+    print(f"{provider.value} cluster is {'up' if up else 'not up: run `make cluster-up`'}")
+    return up
+
+
+def _answers() -> bool:
+    try:
+        cluster = description.current()
+    except ClusterError:
+        return False
+    return health.node_is_ready(cluster)
+
+
+def _build(options: argparse.Namespace) -> None:
+    arguments = dict(word.partition("=")[::2] for word in options.build_arg)
+    context = options.context or options.file.parent
+    print(image_builder.build(options.file, options.tag, context.resolve(), arguments))
+
+
+def _load(archives: Sequence[Path]) -> None:
+    loaders = {Provider.GIVEN: given.load, Provider.KIND: kind.load, Provider.LOCAL: machine.load}
+    for archive in archives:
+        loaders[_provider()](archive.resolve())
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(words)
+    try:
+        match options.command:
+            case "up":
+                _up()
+            case "down":
+                _down()
+            case "status":
+                return 0 if _status() else 1
+            case "kubeconfig":
+                print(description.current().kubeconfig)
+            case "load":
+                _load(options.archive)
+            case "build-image":
+                _build(options)
+            case _:  # argparse admits no other.
+                raise AssertionError(options.command)
+    except ClusterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the next `make cluster-up` goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

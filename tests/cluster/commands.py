@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from tests.cluster.errors import ClusterError
 
@@ -29,7 +30,7 @@ def say(line: str) -> None:
 def run(
     argv: Sequence[str | Path],
     *,
-    given: str | None = None,
+    source: IO[bytes] | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout: float = 120.0,
@@ -43,8 +44,7 @@ def run(
     try:
         done = subprocess.run(
             words,
-            input=given,
-            stdin=subprocess.DEVNULL if given is None else None,
+            stdin=subprocess.DEVNULL if source is None else source,
             capture_output=True,
             text=True,
             errors="replace",

@@ -7,6 +7,7 @@ that decides its content; files come into it whole, so an interrupted build goes
 
 import os
 import tempfile
+import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +62,10 @@ BINARIES = (
     Binary("coredns", "./coredns", "coredns and pause"),
     Binary("pause", "./pause", "coredns and pause"),
 )
+ALL = frozenset(binary.name for binary in BINARIES)
 TOOLS = frozenset({"kubectl", "helm"})
 """What a cluster that is not ours needs on this side."""
+KEPT_DAYS = 30
 KIND = "sigs.k8s.io/kind@v0.31.0"
 
 
@@ -97,7 +100,7 @@ def groups(missing: Collection[str]) -> dict[str, tuple[Binary, ...]]:
     return found
 
 
-def ensure(names: Iterable[str] = tuple(binary.name for binary in BINARIES)) -> Path:
+def ensure(names: Iterable[str] = ALL) -> Path:
     """Folder that holds the named programs; builds those that are missing (minutes)."""
     target, wanted = folder(), set(names)
     if _missing(target, wanted):
@@ -105,7 +108,17 @@ def ensure(names: Iterable[str] = tuple(binary.name for binary in BINARIES)) -> 
             for group, members in groups(_missing(target, wanted)).items():
                 with step(f"build {group} ({', '.join(member.name for member in members)})"):
                     _build(target, members)
+            _prune(target)
+    os.utime(target)
     return target
+
+
+def _prune(target: Path) -> None:
+    """Remove what no checkout has used for a while; a running cluster's were used at its start."""
+    oldest = time.time() - KEPT_DAYS * 86400
+    for other in target.parent.iterdir():
+        if other != target and other.stat().st_mtime < oldest:
+            folders.remove_tree(other)
 
 
 def _missing(target: Path, wanted: set[str]) -> set[str]:

@@ -8,6 +8,7 @@ from tests.cluster.commands import find, run
 from tests.cluster.errors import ClusterError
 
 DAYS = "365"
+NEW_KEY = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,28 +69,21 @@ def create(folder: Path, node: str, addresses: Sequence[str]) -> None:
 
 
 def _authority(folder: Path) -> None:
-    run(
-        [openssl(), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-        + ["-nodes", "-days", DAYS, "-subj", "/CN=ratchet-local-ca"]
-        + ["-addext", "keyUsage=critical,digitalSignature,keyCertSign,cRLSign"]
-        + ["-keyout", str(folder / "ca.key"), "-out", str(folder / "ca.crt")]
-    )
+    usage = "keyUsage=critical,digitalSignature,keyCertSign,cRLSign"
+    files = ["-keyout", str(folder / "ca.key"), "-out", str(folder / "ca.crt")]
+    subject = ["-subj", "/CN=ratchet-local-ca", "-addext", usage]
+    run([openssl(), "req", "-x509", *NEW_KEY.split(), "-days", DAYS, *subject, *files])
 
 
 def _sign(folder: Path, name: str, subject: str, extensions: str) -> None:
     request, extra = folder / f"{name}.csr", folder / f"{name}.ext"
     extra.write_text("keyUsage=digitalSignature\n" + extensions + "\n")
-    run(
-        [openssl(), "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-        + ["-nodes", "-subj", subject]
-        + ["-keyout", str(folder / f"{name}.key"), "-out", str(request)]
-    )
-    run(
-        [openssl(), "x509", "-req", "-in", str(request), "-days", DAYS]
-        + ["-CA", str(folder / "ca.crt"), "-CAkey", str(folder / "ca.key")]
-        + ["-set_serial", f"0x{_serial()}", "-extfile", str(extra)]
-        + ["-out", str(folder / f"{name}.crt")]
-    )
+    files = ["-keyout", str(folder / f"{name}.key"), "-out", str(request)]
+    run([openssl(), "req", "-new", *NEW_KEY.split(), "-subj", subject, *files])
+    authority = ["-CA", str(folder / "ca.crt"), "-CAkey", str(folder / "ca.key")]
+    words = ["-in", str(request), "-days", DAYS, "-set_serial", f"0x{_serial()}"]
+    words += ["-extfile", str(extra), "-out", str(folder / f"{name}.crt")]
+    run([openssl(), "x509", "-req", *authority, *words])
     request.unlink()
     extra.unlink()
 

@@ -7,7 +7,9 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.cluster.commands import run
+from tests.cluster import folders
+from tests.cluster.commands import run, say, step
+from tests.cluster.errors import ClusterError
 from tests.cluster.local.node import PAUSE, SOCKET
 
 
@@ -55,3 +57,38 @@ def load_pause(enter: Sequence[str], state: Path, binary: Path) -> None:
     tar.write_bytes(archive(PAUSE, {"pause": binary.read_bytes()}, ["/pause"]))
     run([*ctr(enter), "import", f"/run/ratchet/state/{tar.name}"])
     tar.unlink()
+
+
+def contents(tar: Path) -> dict[str, str]:
+    """Names of the images in a docker-archive, each with the digest of its configuration."""
+    try:
+        with tarfile.open(tar) as archive_file:
+            member = archive_file.extractfile("manifest.json")
+            entries = json.loads(member.read()) if member is not None else []
+    except (OSError, KeyError, ValueError, tarfile.TarError) as error:
+        raise ClusterError(f"{tar} is no docker-archive: {error}") from error
+    return {
+        canonical(tag): str(entry["Config"]) for entry in entries for tag in entry["RepoTags"] or ()
+    }
+
+
+def canonical(tag: str) -> str:
+    """The full name of an image, as containerd keeps it: `a:1` is `docker.io/library/a:1`."""
+    first, slash, _ = tag.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        return tag
+    return f"docker.io/{tag}" if slash else f"docker.io/library/{tag}"
+
+
+def load(enter: Sequence[str], state: Path, tar: Path) -> None:
+    """Import a docker-archive, unless its images are there with this very content."""
+    record = state / "images.json"
+    known: dict[str, str] = json.loads(record.read_text()) if record.is_file() else {}
+    wanted = contents(tar)
+    there = set(run([*ctr(enter), "list", "-q"]).split())
+    if all(tag in there and known.get(tag) == config for tag, config in wanted.items()):
+        say(f"{', '.join(wanted)} is loaded already")
+        return
+    with step(f"load {', '.join(wanted)}"), tar.open("rb") as content:
+        run([*ctr(enter), "import", "-"], source=content, timeout=600)
+    folders.write_text(record, json.dumps({**known, **wanted}, indent=2) + "\n")

@@ -34,10 +34,8 @@ def connect(slot: Slot, pid: int) -> None:
     """Join this machine with the node whose first process is `pid`."""
     prefix = 30
     inside = ["nsenter", f"--net=/proc/{pid}/ns/net", ip()]
-    run(
-        [ip(), "link", "add", slot.interface, "type", "veth"]
-        + ["peer", "name", "eth0", "netns", str(pid)]
-    )
+    pair = f"link add {slot.interface} type veth peer name eth0 netns {pid}"
+    run([ip(), *pair.split()])
     run([ip(), "address", "add", f"{slot.host_ip}/{prefix}", "dev", slot.interface])
     run([ip(), "link", "set", slot.interface, "up"])
     run([*inside, "link", "set", "lo", "up"])

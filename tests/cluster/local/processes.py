@@ -104,6 +104,15 @@ def arguments(pid: int) -> tuple[str, ...]:
         return ()
 
 
+def resident_megabytes(pid: int) -> int:
+    """Memory of a process that is in RAM (resident set size); 0 if it is gone."""
+    try:
+        pages = int((PROC / str(pid) / "statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE") // 2**20
+
+
 def kill(identity: Identity, timeout: float = 20.0) -> None:
     """End exactly this process, if it still runs, and wait for it."""
     if not alive(identity):

@@ -116,7 +116,9 @@ def parse_routes(listing: str) -> tuple[IPv4Network, ...]:
 def read(registry: Path) -> dict[int, str]:
     """Owner of each slot by number. The caller holds the lock."""
     try:
-        return {int(number): str(owner) for number, owner in json.loads(registry.read_text()).items()}
+        return {
+            int(number): str(owner) for number, owner in json.loads(registry.read_text()).items()
+        }
     except FileNotFoundError:
         return {}
 

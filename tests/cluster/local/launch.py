@@ -1,0 +1,131 @@
+"""Starting a node and its parts."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from json import dumps
+from pathlib import Path
+
+from tests.cluster import folders
+from tests.cluster.commands import run, wait_until
+from tests.cluster.errors import ClusterError
+from tests.cluster.local import (
+    cgroups,
+    cleanup,
+    controlplane,
+    health,
+    images,
+    layout,
+    network,
+    processes,
+    record,
+)
+from tests.cluster.local.record import Record
+from tests.cluster.local.slots import Slot
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+NAMESPACES = "--net --mount --pid --uts --ipc --fork --kill-child --mount-proc"
+
+
+def everything(slot: Slot, programs: Path) -> Record:
+    """Start a clean slot and wait until it takes pods."""
+    layout.write_files(slot)
+    known = _start_node(slot, programs)
+    for name in layout.FIRST:
+        known = _start_part(slot, known, name)
+    wait_until("the API server to be ready", lambda: health.apiserver_is_ready(slot), 90.0)
+    for name in layout.LATER:
+        known = _start_part(slot, known, name)
+    _equip(slot, known, programs)
+    _check(slot, known)
+    return known
+
+
+def _start_node(slot: Slot, programs: Path) -> Record:
+    """Start the first process in new namespaces and join it to this machine's network."""
+    state = record.folder(slot)
+    spec = {
+        "name": slot.name,
+        "state": str(state),
+        "binaries": str(programs),
+        "doors": cgroups.create(slot.name),
+    }
+    folders.write_text(state / "spec.json", dumps(spec, indent=2) + "\n")
+    with (state / "logs" / "node.log").open("ab") as log:
+        program = [sys.executable, "-I", "-S", str(Path(__file__).with_name(cleanup.INIT))]
+        outer = subprocess.Popen(
+            ["unshare", *NAMESPACES.split(), *program, str(state / "spec.json")],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+            env={"PATH": SYSTEM_PATH},
+        )
+
+    def ready() -> bool:
+        if outer.poll() is not None:
+            tail = (state / "logs" / "node.log").read_text()[-2000:]
+            raise ClusterError(f"the node's first process ended:\n{tail}")
+        return (state / "ready").exists()
+
+    wait_until("the node's first process", ready, 20.0)
+    children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
+    init = processes.identify(int(children[0]))
+    if init is None:
+        raise ClusterError(f"the node's first process ended: see {state}/logs/node.log")
+    known = Record(init, str(programs), layout.settings(slot))
+    record.save(slot, known)
+    network.connect(slot, init.pid)
+    return known
+
+
+def enter(known: Record) -> list[str]:
+    """Beginning of a command line that runs inside the node."""
+    return ["nsenter", "-t", str(known.init.pid), "-m", "-n", "-p", "-u", "-i", "--"]
+
+
+def _start_part(slot: Slot, known: Record, name: str) -> Record:
+    """Start one part inside the node; it becomes a child of the node's first process."""
+    log = f"{controlplane.STATE}/logs/{name}.log"
+    detach = 'cd / && setsid "$@" >>"$0" 2>&1 </dev/null & echo $!'
+    argv = layout.commands(slot)[name]
+    path = f"{controlplane.BIN}:{SYSTEM_PATH}"
+    clean = ["env", "-i", f"PATH={path}", "HOME=/root", "sh", "-c", detach, log, *argv]
+    inner = int(run([*enter(known), *clean]).strip())
+    pid = processes.members(processes.namespace(known.init.pid) or "").get(inner)
+    identity = processes.identify(pid) if pid is not None else None
+    if identity is None:
+        raise ClusterError(f"{name} ended at once: see {record.folder(slot)}/logs/{name}.log")
+    known = replace(known, parts={**known.parts, name: identity})
+    record.save(slot, known)
+    return known
+
+
+def kubectl(slot: Slot, programs: str | Path, *words: str, timeout: float = 60.0) -> str:
+    """Run kubectl as the cluster's administrator."""
+    config = record.folder(slot) / "admin.json"
+    return run([Path(programs) / "kubectl", "--kubeconfig", config, *words], timeout=timeout)
+
+
+def _equip(slot: Slot, known: Record, programs: Path) -> None:
+    """Bring in what pods need: the pause image, DNS, a ready node and the default account."""
+    images.load_pause(enter(known), record.folder(slot), programs / "pause")
+    kubectl(slot, programs, "apply", "-f", str(record.folder(slot) / "manifests.json"))
+    ready = ["wait", "--for=condition=Ready", f"node/{slot.name}", "--timeout=60s"]
+    wait_until(
+        f"node {slot.name} to register",
+        lambda: bool(kubectl(slot, programs, "get", "nodes", "-o", "name")),
+        60.0,
+    )
+    kubectl(slot, programs, *ready, timeout=70.0)
+    account = ["-n", "default", "get", "serviceaccount", "default", "--ignore-not-found"]
+    wait_until("the default service account", lambda: bool(kubectl(slot, programs, *account)), 60.0)
+
+
+def _check(slot: Slot, known: Record) -> None:
+    """All parts still run, and names are answered."""
+    wait_until("coredns to answer", lambda: health.answers_names(slot), 20.0)
+    if broken := health.broken_parts(known):
+        logs = record.folder(slot) / "logs"
+        raise ClusterError(f"{', '.join(broken)} ended: see {logs}/{broken[0]}.log")
