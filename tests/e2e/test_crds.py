@@ -1,0 +1,700 @@
+"""The CRDs on a real API server: what it takes, what it refuses, and in which words."""
+
+import os
+import re
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from ratchet.api import names
+from ratchet.api.base import Resource
+from ratchet.api.crd import RESOURCES, crd, openapi_schema
+
+from tests.cluster import current
+
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(__file__).parents[2]
+SHA = "a" * 64
+FULL: dict[str, Any] = {
+    "goal": "Fix the test.",
+    "context": "It is a small project.",
+    "files": [
+        {"path": "src/a.py", "content": "1"},
+        {"path": "b", "configMapKeyRef": {"name": "c", "key": "k"}, "mode": "0755"},
+    ],
+    "profileRef": {"name": "p"},
+    "model": {
+        "endpointRef": {"name": "e"},
+        "temperature": 0.5,
+        "maxOutputTokens": 100,
+        "seed": 1,
+    },
+    "tools": {"enabled": ["bash", "grep"], "disabled": ["todo"]},
+    "sandbox": {"classRef": {"name": "s"}, "image": "debian:12"},
+    "limits": {"turns": 5, "tokens": 1000},
+    "activeDeadlineSeconds": 60,
+    "retryPolicy": {"model": {"attempts": 2, "repairs": 0}},
+    "onUnknownOutcome": "Fail",
+    "completion": "Text",
+}
+OTHER: dict[str, Any] = {
+    "context": "It is a large project.",
+    "files": [{"path": "src/a.py", "content": "2"}],
+    "profileRef": {"name": "p2"},
+    "model": {"endpointRef": {"name": "e2"}},
+    "tools": {"enabled": ["bash"]},
+    "sandbox": {"image": "debian:13"},
+    "limits": {"turns": 6},
+    "activeDeadlineSeconds": 61,
+    "retryPolicy": {"model": {"attempts": 3}},
+    "onUnknownOutcome": "Retry",
+    "completion": "Explicit",
+}
+OPTIONAL = sorted(OTHER)
+
+
+@dataclass(frozen=True, slots=True)
+class Kube:
+    """The API server, seen from one namespace made for this module."""
+
+    api: Any
+    namespace: str
+    environment: dict[str, str]
+
+    def create(self, plural: str, name: str, spec: dict[str, Any], **options: Any) -> Any:
+        kind = next(r.__name__ for r in RESOURCES if r.KIND.plural == plural)
+        body = {"apiVersion": names.API_VERSION, "kind": kind, "spec": spec}
+        return client.CustomObjectsApi(self.api).create_namespaced_custom_object(
+            names.GROUP,
+            names.VERSION,
+            self.namespace,
+            plural,
+            {**body, "metadata": {"name": name}},
+            **options,
+        )
+
+    def task(self, spec: dict[str, Any], name: str = "", **options: Any) -> Any:
+        return self.create("agenttasks", name or unique("task"), spec, **options)
+
+    def try_task(self, spec: dict[str, Any], name: str = "") -> str:
+        """What the API server says to a task that it must refuse; nothing is stored."""
+        with pytest.raises(ApiException) as refusal:
+            self.task(spec, name, dry_run="All", field_validation="Strict")
+        return said(refusal.value)
+
+    def patch(self, plural: str, name: str, body: Any, *, status: bool = False) -> Any:
+        """Merge patch where ``body`` is an object, JSON patch where it is a list."""
+        objects = client.CustomObjectsApi(self.api)
+        send = (
+            objects.patch_namespaced_custom_object_status
+            if status
+            else objects.patch_namespaced_custom_object
+        )
+        # Unless told, the client sends a list as a merge patch, too.
+        way = "json" if isinstance(body, list) else "merge"
+        return send(
+            names.GROUP,
+            names.VERSION,
+            self.namespace,
+            plural,
+            name,
+            body,
+            _content_type=f"application/{way}-patch+json",
+        )
+
+    def refuse(self, plural: str, name: str, body: Any, *, status: bool = False) -> str:
+        """What the API server says to a patch that it must refuse."""
+        with pytest.raises(ApiException) as refusal:
+            self.patch(plural, name, body, status=status)
+        return said(refusal.value)
+
+    def kubectl(self, *arguments: str) -> str:
+        done = subprocess.run(
+            ["kubectl", "--namespace", self.namespace, *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def said(refusal: ApiException) -> str:
+    assert refusal.status in (400, 422), refusal
+    return str(refusal.body)
+
+
+def unique(prefix: str) -> str:
+    return f"{prefix}-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="module")
+def kube() -> Iterator[Kube]:
+    cluster = current()
+    environment = {
+        **os.environ,
+        "KUBECONFIG": cluster.kubeconfig,
+        "PATH": f"{cluster.path}:{os.environ['PATH']}",
+    }
+    new_client: Any = config.new_client_from_config
+    with new_client(cluster.kubeconfig, context=cluster.context) as api:
+        server = Kube(api, unique("test-crds"), environment)
+        server.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
+        crds = [f"crd/{resource.KIND.plural}.{names.GROUP}" for resource in RESOURCES]
+        server.kubectl("wait", "--for=condition=Established", "--timeout=30s", *crds)
+        server.kubectl("create", "namespace", server.namespace)
+        await_served(server)
+        yield server
+        server.kubectl("delete", "namespace", server.namespace, "--wait=false")
+
+
+def await_served(kube: Kube) -> None:
+    """Established is said a moment before the last of the kinds is served."""
+    deadline = time.monotonic() + 30
+    for resource in RESOURCES:
+        while True:
+            try:
+                client.CustomObjectsApi(kube.api).list_namespaced_custom_object(
+                    names.GROUP, names.VERSION, kube.namespace, resource.KIND.plural
+                )
+                break
+            except ApiException as error:
+                if error.status != 404 or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def full(kube: Kube) -> str:
+    """Name of a task with every optional field."""
+    return str(kube.task(FULL)["metadata"]["name"])
+
+
+@pytest.fixture(scope="module")
+def bare(kube: Kube) -> str:
+    """Name of a task with a goal alone."""
+    return str(kube.task({"goal": "Fix the test."})["metadata"]["name"])
+
+
+def test_the_api_server_finds_nothing_to_complain_about(kube: Kube) -> None:
+    for resource in RESOURCES:
+        found: Any = client.ApiextensionsV1Api(kube.api).read_custom_resource_definition(
+            f"{resource.KIND.plural}.{names.GROUP}"
+        )
+        assert {c.type: c.status for c in found.status.conditions} == {
+            "NamesAccepted": "True",
+            "Established": "True",
+        }
+
+
+# The chart
+
+
+def helm(kube: Kube, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["helm", "template", "crds", str(ROOT / "charts/ratchet-crds"), *arguments],
+        env=kube.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "annotations"),
+    [((), {"helm.sh/resource-policy": "keep"}), (("--set", "keep=false"), None)],
+)
+def test_the_chart_holds_the_crds_and_keeps_them_unless_told_otherwise(
+    kube: Kube, values: tuple[str, ...], annotations: dict[str, str] | None
+) -> None:
+    rendered = list(yaml.safe_load_all(helm(kube, *values).stdout))
+    assert [found["metadata"].pop("annotations", None) for found in rendered] == [annotations] * 5
+    by_name = {resource.KIND.plural: crd(resource) for resource in RESOURCES}
+    assert {found["spec"]["names"]["plural"]: found for found in rendered} == by_name
+
+
+def test_the_chart_refuses_values_that_it_does_not_know(kube: Kube) -> None:
+    done = helm(kube, "--set", "kep=false")
+    assert done.returncode != 0 and "kep" in done.stderr
+
+
+# The work is immutable
+
+
+def test_the_lists_of_this_file_cover_every_field() -> None:
+    fields = names_of("spec")
+    assert fields - {"goal", "cancel"} == set(OPTIONAL)
+    assert fields - {"cancel"} == set(FULL)
+
+
+def names_of(part: str) -> set[str]:
+    return set(openapi_schema(RESOURCES[0])["properties"][part]["properties"])
+
+
+@pytest.mark.parametrize("field", OPTIONAL)
+def test_an_optional_field_is_not_changed(kube: Kube, full: str, field: str) -> None:
+    patch = [{"op": "replace", "path": f"/spec/{field}", "value": OTHER[field]}]
+    assert f"{field} is immutable" in kube.refuse("agenttasks", full, patch)
+
+
+@pytest.mark.parametrize("field", OPTIONAL)
+def test_an_optional_field_is_not_added(kube: Kube, bare: str, field: str) -> None:
+    patch = {"spec": {field: FULL[field]}}
+    assert f"{field} is immutable" in kube.refuse("agenttasks", bare, patch)
+
+
+@pytest.mark.parametrize("field", OPTIONAL)
+def test_an_optional_field_is_not_removed(kube: Kube, full: str, field: str) -> None:
+    patch = {"spec": {field: None}}
+    answer = kube.refuse("agenttasks", full, patch)
+    assert f"{field} is immutable" in answer and "create a new AgentTask" in answer
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("/spec/model/seed", None),
+        ("/spec/model/endpointRef/name", "other"),
+        ("/spec/limits/turns", None),
+        ("/spec/limits/tokens", 2000),
+        ("/spec/tools/disabled", None),
+        ("/spec/files/1", None),
+        ("/spec/files/1/mode", None),
+        ("/spec/retryPolicy/model/repairs", 1),
+        ("/spec/sandbox/classRef", None),
+    ],
+)
+def test_a_field_further_inside_is_neither_changed_nor_removed(
+    kube: Kube, full: str, path: str, value: object
+) -> None:
+    patch = {"op": "remove"} if value is None else {"op": "replace", "value": value}
+    answer = kube.refuse("agenttasks", full, [{**patch, "path": path}])
+    assert "is immutable" in answer
+
+
+def test_a_field_further_inside_is_not_added(kube: Kube) -> None:
+    name = kube.task({"goal": "x", "limits": {"turns": 3}})["metadata"]["name"]
+    answer = kube.refuse("agenttasks", name, {"spec": {"limits": {"tokens": 5}}})
+    assert "limits is immutable" in answer
+
+
+def test_the_goal_is_not_changed_or_removed(kube: Kube, full: str) -> None:
+    answer = kube.refuse("agenttasks", full, {"spec": {"goal": "Something else."}})
+    assert "goal is immutable" in answer and "create a new AgentTask" in answer
+    assert "spec.goal: Required" in kube.refuse("agenttasks", full, {"spec": {"goal": None}})
+
+
+def test_the_same_work_again_labels_and_status_are_taken(kube: Kube, full: str) -> None:
+    body = {"spec": FULL, "metadata": {"labels": {"team": "a"}}}
+    assert kube.patch("agenttasks", full, body)["metadata"]["labels"] == {"team": "a"}
+    kube.patch("agenttasks", full, {"status": {"phase": "Running"}}, status=True)
+
+
+def test_cancel_goes_from_false_to_true_only(kube: Kube) -> None:
+    name = kube.task({"goal": "x"})["metadata"]["name"]
+    for value in (False, True):
+        taken = kube.patch("agenttasks", name, {"spec": {"cancel": value}})
+        assert taken["spec"]["cancel"] is value
+    for taken_back in (False, None):
+        answer = kube.refuse("agenttasks", name, {"spec": {"cancel": taken_back}})
+        assert "cancel cannot be taken back" in answer
+
+
+# Bad input gets a sentence
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ({}, "spec.goal: Required value"),
+        ({"goal": ""}, "say in words what the agent is to do"),
+        ({"goal": " \n\t"}, "say in words what the agent is to do"),
+        ({"goal": "x" * 1_000_000}, "spec.goal: Too long: may not be more than 65536"),
+        ({"goal": "x", "mood": "good"}, 'unknown field \\"spec.mood\\"'),
+        ({"goal": "x", "model": {"top": 1}}, 'unknown field \\"spec.model.top\\"'),
+        ({"goal": "x", "limits": {"turns": 0}}, "should be greater than or equal to 1"),
+        ({"goal": "x", "limits": {"turns": 1001}}, "should be less than or equal to 1000"),
+        ({"goal": "x", "limits": {"tokens": 0}}, "should be greater than or equal to 1"),
+        ({"goal": "x", "activeDeadlineSeconds": 0}, "should be greater than or equal to 1"),
+        ({"goal": "x", "activeDeadlineSeconds": 604801}, "less than or equal to 604800"),
+        ({"goal": "x", "model": {"temperature": 2.1}}, "should be less than or equal to 2"),
+        ({"goal": "x", "retryPolicy": {"model": {"attempts": 0}}}, "greater than or equal to 1"),
+        ({"goal": "x", "tools": {"enabled": ["sudo"]}}, 'supported values: \\"bash\\"'),
+        ({"goal": "x", "tools": {"enabled": ["finish"]}}, 'supported values: \\"bash\\"'),
+        ({"goal": "x", "tools": {"enabled": []}}, "should have at least 1 items"),
+        (
+            {"goal": "x", "tools": {"enabled": ["bash"], "disabled": ["bash"]}},
+            "take it out of one of the two lists",
+        ),
+        ({"goal": "x", "onUnknownOutcome": "Ask"}, 'supported values: \\"Report\\"'),
+        ({"goal": "x", "completion": "Any"}, 'supported values: \\"Explicit\\"'),
+        ({"goal": "x", "profileRef": {"name": "No Name"}}, "spec.profileRef.name"),
+        ({"goal": "x", "profileRef": {}}, "spec.profileRef.name: Required"),
+    ],
+)
+def test_a_task_that_does_not_fit_is_refused(
+    kube: Kube, spec: dict[str, Any], sentence: str
+) -> None:
+    assert sentence in kube.try_task(spec)
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "../x", "a/../../x", "a//b", "a/", "./a", ".git/hooks/pre-commit", ".."]
+)
+def test_a_file_stays_in_the_workspace(kube: Kube, path: str) -> None:
+    answer = kube.try_task({"goal": "x", "files": [{"path": path, "content": ""}]})
+    assert "spec.files[0].path" in answer and "write it like src/main.py" in answer
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        {"path": "a"},
+        {"path": "a", "content": "", "configMapKeyRef": {"name": "c", "key": "k"}},
+    ],
+)
+def test_a_file_has_exactly_one_source(kube: Kube, file: dict[str, Any]) -> None:
+    assert "give one of the two" in kube.try_task({"goal": "x", "files": [file]})
+
+
+def test_a_path_comes_once_and_its_mode_is_one_of_two(kube: Kube) -> None:
+    twice = [{"path": "a", "content": ""}, {"path": "a", "content": "1"}]
+    assert "Duplicate value" in kube.try_task({"goal": "x", "files": twice})
+    odd = [{"path": "a", "content": "", "mode": "4755"}]
+    assert 'supported values: \\"0644\\", \\"0755\\"' in kube.try_task({"goal": "x", "files": odd})
+
+
+def files_of(total: int) -> list[dict[str, str]]:
+    """64 inline files of ``total`` bytes together."""
+    share, rest = divmod(total, 64)
+    sizes = [share + rest if number == 0 else share for number in range(64)]
+    return [{"path": f"f{n}", "content": "y" * size} for n, size in enumerate(sizes)]
+
+
+def test_goal_context_and_files_have_200_kib_together_and_not_a_byte_more(kube: Kube) -> None:
+    spec = {"goal": "g" * 1000, "context": "c" * 1000}
+    room = 200 * 1024 - 2000
+    kube.task({**spec, "files": files_of(room)}, dry_run="All")
+    answer = kube.try_task({**spec, "files": files_of(room + 1)})
+    assert "more than 204800 bytes (200 KiB) together" in answer and "ConfigMap" in answer
+
+
+def test_it_is_bytes_that_count_not_characters(kube: Kube) -> None:
+    kube.task({"goal": "a" * 60_000, "context": "a" * 60_000}, dry_run="All")
+    assert "200 KiB" in kube.try_task({"goal": "ä" * 60_000, "context": "ä" * 60_000})
+
+
+def test_a_name_leaves_room_for_the_names_of_turns_and_pods(kube: Kube) -> None:
+    kube.task({"goal": "x"}, "a" * 200, dry_run="All")
+    for length in (201, 253):
+        assert "choose a shorter name" in kube.try_task({"goal": "x"}, "a" * length)
+
+
+@pytest.mark.parametrize(
+    ("plural", "spec", "sentence"),
+    [
+        ("modelendpoints", {"url": "sglang:30000/v1", "model": "m"}, "spec.url"),
+        ("modelendpoints", {"url": "http://u:p@h/v1", "model": "m"}, "spec.url"),
+        ("modelendpoints", {"url": "http://h/v1?key=1", "model": "m"}, "spec.url"),
+        ("modelendpoints", {"url": "http://h/v1"}, "spec.model: Required"),
+        (
+            "modelendpoints",
+            {"url": "http://h/v1", "model": "m", "contextWindow": 100},
+            "greater than or equal to 1024",
+        ),
+        ("sandboxclasses", {}, "spec.image: Required"),
+        ("sandboxclasses", {"image": "a b"}, "spec.image"),
+        ("sandboxclasses", {"image": "a", "hardTimeoutSeconds": 3601}, "equal to 3600"),
+        (
+            "sandboxclasses",
+            {"image": "a", "resources": {"limits": {"memory": "lots"}}},
+            "spec.resources.limits.memory",
+        ),
+        ("agentprofiles", {"instructions": "x" * 32_769}, "may not be more than 32768"),
+        ("agentprofiles", {"goal": "x"}, 'unknown field \\"spec.goal\\"'),
+    ],
+)
+def test_other_kinds_that_do_not_fit_are_refused(
+    kube: Kube, plural: str, spec: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ApiException) as refusal:
+        kube.create(plural, "one", spec, dry_run="All", field_validation="Strict")
+    assert sentence in said(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("plural", "spec"),
+    [
+        (
+            "modelendpoints",
+            {
+                "url": "https://models.example.org:8443/v1",
+                "model": "org/name",
+                "engine": "SGLang",
+                "apiKeySecretRef": {"name": "s", "key": "k"},
+                "contextWindow": 131072,
+                "timeouts": {"connectSeconds": 3, "totalSeconds": 900},
+            },
+        ),
+        (
+            "sandboxclasses",
+            {
+                "image": "debian:12",
+                "resources": {
+                    "requests": {"cpu": "250m", "memory": "512Mi"},
+                    "limits": {"cpu": 2, "memory": "1.5Gi", "ephemeral-storage": "1e9"},
+                },
+                "runtimeClassName": "gvisor",
+                "imagePullSecrets": [{"name": "pull"}],
+                "workspace": {"sizeLimit": "2Gi"},
+                "hardTimeoutSeconds": 60,
+            },
+        ),
+        ("agentprofiles", {"instructions": "Be brief.", "limits": {"turns": 9}}),
+        ("agentprofiles", {}),
+    ],
+)
+def test_other_kinds_that_fit_are_taken_and_stay_editable(
+    kube: Kube, plural: str, spec: dict[str, Any]
+) -> None:
+    name = unique("one")
+    assert kube.create(plural, name, spec, field_validation="Strict")["spec"] == spec
+    for field in spec:
+        if field not in ("url", "model", "image") or plural == "agentprofiles":
+            kube.patch(plural, name, {"spec": {field: None}})
+
+
+# What people and tools read
+
+
+def test_a_new_task_is_pending_before_any_operator_has_seen_it(kube: Kube, bare: str) -> None:
+    told = kube.kubectl("get", "agenttask", bare, "-o", "jsonpath={.status}")
+    assert told == '{"observedGeneration":-1,"phase":"Pending"}'
+    found = kube.kubectl("get", "at", "--field-selector", "status.phase=Pending", "-o", "name")
+    assert f"agenttask.ratchet.run/{bare}" in found.split()
+
+
+def test_columns_of_tasks(kube: Kube) -> None:
+    name = kube.task({"goal": "x", "model": {"endpointRef": {"name": "e"}}})["metadata"]["name"]
+    status = {
+        "phase": "Running",
+        "doing": "Tool:bash",
+        "reason": "RunningTools",
+        "turns": 3,
+        "tokens": {"total": 1200},
+        "sandbox": {"generation": 1, "ledger": "l", "pod": "pod-g1"},
+    }
+    kube.patch("agenttasks", name, {"status": status}, status=True)
+    header, row = kube.kubectl("get", "at", name).splitlines()
+    assert header.split() == ["NAME", "PHASE", "DOING", "TURN", "TOKENS", "AGE"]
+    assert row.split()[:5] == [name, "Running", "Tool:bash", "3", "1200"]
+    header, row = kube.kubectl("get", "at", name, "-o", "wide").splitlines()
+    assert header.split()[6:] == ["REASON", "MODEL", "SANDBOX", "FINISHED"]
+    assert row.split()[6:] == ["RunningTools", "e", "pod-g1"]
+
+
+def test_every_kind_is_in_the_category_and_has_its_short_names(kube: Kube, bare: str) -> None:
+    listed = kube.kubectl("api-resources", "--categories", names.CATEGORY, "-o", "name").split()
+    assert sorted(listed) == sorted(f"{r.KIND.plural}.{names.GROUP}" for r in RESOURCES)
+    for short in ("at", "atask"):
+        assert kube.kubectl("get", short, bare, "-o", "name") == f"agenttask.ratchet.run/{bare}\n"
+
+
+@pytest.mark.parametrize("resource", RESOURCES)
+def test_kubectl_explain_has_a_description_for_every_field(
+    kube: Kube, resource: type[Resource]
+) -> None:
+    for path in objects_of(openapi_schema(resource), resource.__name__.lower()):
+        page = kube.kubectl("explain", path)
+        assert "<empty>" not in page, path
+        fields = page.partition("FIELDS:\n")[2]
+        assert fields, path
+        for entry in re.split(r"\n(?=  \S+\t)", fields.rstrip("\n")):
+            heading, *rest = entry.splitlines()
+            described = [line for line in rest if line.strip() and not line.startswith("  enum:")]
+            assert described, f"{path}: {heading}"
+
+
+def objects_of(schema: dict[str, Any], path: str) -> Iterator[str]:
+    if "items" in schema:
+        schema = schema["items"]
+    if "properties" in schema:
+        yield path
+        for name, child in schema["properties"].items():
+            yield from objects_of(child, f"{path}.{name}")
+
+
+# Records of the journal
+
+
+def turn_spec(kind: str = "Turn", number: int = 1, **parts: Any) -> dict[str, Any]:
+    bodies: dict[str, dict[str, Any]] = {
+        "Start": {"start": {"config": "{}"}},
+        "Turn": {
+            "previous": SHA,
+            "requestDigest": SHA,
+            "reply": {
+                "verdict": "Calls",
+                "calls": [
+                    {
+                        "index": 0,
+                        "id": "abcdefghi",
+                        "tool": "bash",
+                        "arguments": "{}",
+                        "digest": f"sha256:{SHA}",
+                    }
+                ],
+                "usage": {"prompt": 10, "completion": 2},
+            },
+        },
+        "End": {"previous": SHA, "end": {"outcome": "Succeeded", "reason": "Finished"}},
+    }
+    head = {
+        "taskRef": {"name": "t", "uid": "u-1"},
+        "number": number,
+        "kind": kind,
+        "journalVersion": 1,
+        "epoch": 1,
+    }
+    return {**head, **bodies[kind], **parts}
+
+
+def make_turn(kube: Kube) -> str:
+    created = kube.create("agentturns", unique("turn"), turn_spec(), field_validation="Strict")
+    return str(created["metadata"]["name"])
+
+
+RESULT: dict[str, Any] = {
+    "index": 0,
+    "key": "u-1/1/0",
+    "outcome": "Ok",
+    "content": "done",
+    "exitCode": 0,
+}
+RERUN: dict[str, Any] = {"index": 0, "key": "u-1/1/0/r1", "reason": "lost", "generation": 2}
+
+
+@pytest.mark.parametrize(("kind", "number"), [("Start", 0), ("Turn", 1), ("Turn", 200), ("End", 2)])
+def test_each_kind_of_record_is_taken(kube: Kube, kind: str, number: int) -> None:
+    spec = turn_spec(kind, number)
+    taken = kube.create("agentturns", unique("turn"), spec, field_validation="Strict")
+    assert taken["spec"] == spec
+
+
+def test_records_of_the_largest_size_are_taken(kube: Kube) -> None:
+    start = turn_spec("Start", 0, start={"config": "x" * 1_000_000})
+    kube.create("agentturns", unique("turn"), start)
+    patch = {"base": "c", "sha256": SHA, "size": 102_400, "inline": "x" * 136_536}
+    end = {"outcome": "Succeeded", "reason": "Finished", "patch": {**patch, "encoding": "base64"}}
+    kube.create("agentturns", unique("turn"), turn_spec("End", 2, end=end))
+
+
+def test_results_of_the_largest_size_are_taken(kube: Kube) -> None:
+    name = make_turn(kube)
+    results = [{**RESULT, "index": n, "content": "x" * 5120} for n in range(32)]
+    kube.patch(
+        "agentturns",
+        name,
+        [{"op": "add", "path": "/status", "value": {"results": results}}],
+        status=True,
+    )
+    answer = kube.refuse("agentturns", name, {"status": {"results": results[:31]}}, status=True)
+    assert "status.results is immutable" in answer
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        (turn_spec("Start", 1), "record 0 is of kind Start"),
+        (turn_spec("Turn", 0), "record 0 is of kind Start"),
+        (turn_spec("Start", 0, previous=SHA), "names the digest of the previous"),
+        (turn_spec("Turn", 1, end={"outcome": "Failed", "reason": "X"}), "start, reply or end"),
+        (turn_spec("Turn", 1, previous="abc"), "spec.previous"),
+        (turn_spec("Turn", 1, mood="good"), 'unknown field \\"spec.mood\\"'),
+    ],
+)
+def test_a_record_that_is_not_in_order_is_refused(
+    kube: Kube, spec: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ApiException) as refusal:
+        kube.create("agentturns", "one", spec, dry_run="All", field_validation="Strict")
+    assert sentence in said(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        {"epoch": 2},
+        {"generation": 1},
+        {"requestDigest": None},
+        {"reply": {"text": "more"}},
+        {"reply": {"calls": []}},
+        {"taskRef": {"uid": "u-2"}},
+    ],
+)
+def test_a_record_is_not_changed(kube: Kube, patch: dict[str, Any]) -> None:
+    name = make_turn(kube)
+    assert "an AgentTurn is immutable" in kube.refuse("agentturns", name, {"spec": patch})
+
+
+def test_results_are_written_once_whatever_the_way(kube: Kube) -> None:
+    name = make_turn(kube)
+    value = {"results": [RESULT], "committedAt": "2026-01-02T03:04:05.678901Z"}
+    kube.patch("agentturns", name, [{"op": "add", "path": "/status", "value": value}], status=True)
+    for change in (
+        {"op": "replace", "path": "/status/results/0/content", "value": "other"},
+        {"op": "add", "path": "/status/results/-", "value": {**RESULT, "index": 1}},
+        {"op": "remove", "path": "/status/results/0"},
+        {"op": "remove", "path": "/status/results"},
+        {"op": "remove", "path": "/status"},
+    ):
+        answer = kube.refuse("agentturns", name, [change], status=True)
+        assert "status.results is immutable once it is written" in answer
+    for time_patch in ({"committedAt": None}, {"committedAt": "2027-01-02T03:04:05Z"}):
+        answer = kube.refuse("agentturns", name, {"status": time_patch}, status=True)
+        assert "status.committedAt is immutable once it is written" in answer
+
+
+def test_the_test_that_results_are_absent_lets_one_of_two_writers_through(kube: Kube) -> None:
+    name = make_turn(kube)
+    kube.patch("agentturns", name, {"status": {"reruns": [RERUN]}}, status=True)
+    write = [
+        {"op": "test", "path": "/status/results", "value": None},
+        {"op": "add", "path": "/status/results", "value": [RESULT]},
+    ]
+    kube.patch("agentturns", name, write, status=True)
+    with pytest.raises(ApiException) as refusal:
+        kube.patch("agentturns", name, write, status=True)
+    # What a failed test looks like: 422 without a cause, unlike the refusals of rules.
+    assert refusal.value.status == 422 and '"details":{}' in str(refusal.value.body)
+
+
+def test_reruns_are_added_never_changed_or_removed(kube: Kube) -> None:
+    name = make_turn(kube)
+    second = {**RERUN, "key": "u-1/1/0/r2"}
+    for reruns in ([RERUN], [RERUN, second]):
+        kube.patch("agentturns", name, {"status": {"reruns": reruns}}, status=True)
+    for refused in ([second], [], None, [RERUN, {**second, "reason": "other"}]):
+        answer = kube.refuse("agentturns", name, {"status": {"reruns": refused}}, status=True)
+        assert "an entry of status.reruns is immutable" in answer
+    kube.patch("agentturns", name, {"status": {"results": [RESULT]}}, status=True)
+
+
+def test_turns_are_selected_by_the_uid_of_their_task_and_have_columns(kube: Kube) -> None:
+    uid = str(uuid.uuid4())
+    spec = turn_spec("Turn", 7, taskRef={"name": "t", "uid": uid})
+    name = kube.create("agentturns", unique("turn"), spec)["metadata"]["name"]
+    listed = kube.kubectl("get", "aturn", "--field-selector", f"spec.taskRef.uid={uid}")
+    header, row = listed.splitlines()
+    assert header.split() == ["NAME", "TASK", "N", "KIND", "VERDICT", "EPOCH", "AGE"]
+    assert row.split()[:6] == [name, "t", "7", "Turn", "Calls", "1"]
