@@ -192,6 +192,8 @@ class Asking(Model):
     """SHA-256 of the request, in hex."""
     epoch: Count = 0
     """Epoch of the process that sent it."""
+    lost: Count = 0
+    """Processes that were lost while they asked for this turn; at 3 the task ends."""
 
 
 class SandboxStatus(Model):
