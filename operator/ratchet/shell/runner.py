@@ -365,5 +365,5 @@ class Runner:
             async with asyncio.timeout(INTERRUPT_WITHIN_S):
                 return e.CallInterrupted(key, await self._out.sandbox.interrupt(command.order))
         except (TimeoutError, SandboxAway, SandboxRefused) as error:
-            text = f"[outcome unknown] The task was ended before the sandbox said how this call ended: {error}"
+            text = f"[outcome unknown] The task ended before the sandbox said how this call ended: {error}"
             return e.CallInterrupted(key, Receipt(key, Outcome.UNKNOWN, text))

@@ -1,0 +1,78 @@
+"""The operator's log: one line of JSON an event, derived from what was recorded."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from ratchet.core import events as e
+from ratchet.core.state import State
+from ratchet.ports import TaskRef
+
+_log = logging.getLogger("ratchet.task")
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """`time`, `level`, `logger`, `event`, and whatever was given as `extra`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        line.update({k: v for k, v in record.__dict__.items() if k not in _STANDARD})
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+def set_up(level: str) -> None:
+    """Log to standard error as JSON. kopf's chatter about single objects starts at WARNING."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for noisy in ("kopf.objects", "kopf._core.engines.peering", "aiohttp.access"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def listener(task: TaskRef) -> Any:
+    """Log what a task's records say: never prompts, arguments or results."""
+
+    def tell(event: e.Event, state: State) -> None:
+        fields = _fields(event)
+        if fields is not None:
+            where = {"task": str(task), "uid": task.uid, "epoch": state.epoch}
+            _log.info(type(event).__name__, extra={**where, **fields})
+
+    return tell
+
+
+def _fields(event: e.Event) -> dict[str, Any] | None:
+    match event:
+        case e.TurnStored(turn):
+            reply = turn.reply
+            tools = [call.tool for call in reply.calls]
+            return {"turn": turn.number, "verdict": reply.verdict.value, "tools": tools}
+        case e.ResultsStored(turn):
+            return {"turn": turn.number, "outcomes": [r.outcome.value for r in turn.results or ()]}
+        case e.EndStored(end):
+            return {"outcome": end.outcome.value, "reason": end.reason, "message": end.message}
+        case e.AskFailed(turn=turn, attempt=attempt, failure=failure):
+            what = {"kind": failure.kind.value, "status": failure.status}
+            return {"turn": turn, "attempt": attempt, **what, "message": failure.message}
+        case e.RerunStored(turn):
+            return {"turn": turn.number, "reruns": [rerun.key for rerun in turn.reruns]}
+        case e.SandboxVanished(generation, message):
+            return {"generation": generation, "message": message}
+        case e.SandboxUnreachable(message=message) | e.JournalBroken(message):
+            return {"message": message}
+        case e.JournalFailed() | e.OwnerLost() | e.GenerationRaised() | e.LedgerBound():
+            return {}
+        case _:
+            return None

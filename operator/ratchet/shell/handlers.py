@@ -1,0 +1,72 @@
+"""What kopf tells: watch events of tasks and sandbox pods, and nothing else.
+
+Only `on.event` handlers: kopf is the trigger and never the journal. No
+finalizers, no annotations, no daemons, so that an uninstalled operator leaves
+objects that can be deleted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import kopf
+
+from ratchet.api import names
+from ratchet.core.conditions import TERMINAL_PHASES, Phase
+from ratchet.ports import TaskRef
+from ratchet.shell.freshness import Freshness
+from ratchet.shell.supervisor import PodSeen, Supervisor, TaskSeen
+
+
+def register(registry: kopf.OperatorRegistry, supervisor: Supervisor, freshness: Freshness) -> None:
+    """Hang the two handlers into a registry."""
+
+    @kopf.on.event(names.GROUP, names.VERSION, names.TASK_PLURAL, registry=registry)
+    async def task_event(event: Any, body: Any, **_: Any) -> None:
+        freshness.heard()
+        supervisor.task_seen(task_seen(event.get("type"), body))
+
+    @kopf.on.event(
+        "v1",
+        "pods",
+        labels={names.LABEL_COMPONENT: names.COMPONENT_SANDBOX},
+        registry=registry,
+    )
+    async def pod_event(event: Any, body: Any, **_: Any) -> None:
+        seen = pod_seen(event.get("type"), body)
+        if seen is not None:
+            supervisor.pod_seen(seen)
+
+
+def task_seen(kind: str | None, body: Any) -> TaskSeen:
+    """A task's event, in our words. `kind` is ADDED, MODIFIED, DELETED, or None when listed."""
+    meta, status = body["metadata"], body.get("status") or {}
+    return TaskSeen(
+        task=TaskRef(meta["namespace"], meta["name"], meta["uid"]),
+        epoch=int((status.get("owner") or {}).get("epoch", 0)),
+        cancel=bool((body.get("spec") or {}).get("cancel", False)),
+        finished=_is_terminal(status.get("phase")),
+        gone=kind == "DELETED" or "deletionTimestamp" in meta,
+    )
+
+
+def pod_seen(kind: str | None, body: Any) -> PodSeen | None:
+    """A pod's event, in our words; None for a pod that belongs to no task."""
+    meta, status = body["metadata"], body.get("status") or {}
+    owner = next(
+        (o for o in meta.get("ownerReferences", ()) if o.get("kind") == names.TASK_KIND), None
+    )
+    if owner is None:
+        return None
+    ready = any(
+        c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ())
+    )
+    return PodSeen(
+        task=TaskRef(meta["namespace"], owner["name"], owner["uid"]),
+        ready=ready,
+        gone=kind == "DELETED" or "deletionTimestamp" in meta,
+    )
+
+
+def _is_terminal(phase: object) -> bool:
+    return phase in {Phase(p).value for p in TERMINAL_PHASES}

@@ -1,0 +1,55 @@
+"""The operator's settings, read once from the environment."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+
+class SettingsError(Exception):
+    """The environment does not make settings. The text names each variable and what is wrong."""
+
+
+class Settings(BaseModel):
+    """Each field is the variable `RATCHET_<NAME>`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    namespace: str = Field(default="ratchet-system", description="The operator's own namespace.")
+    pod: str = Field(default_factory=socket.gethostname, description="Who holds Lease and tasks.")
+    lease: str = Field(default="ratchet-operator", description="Name of the Lease.")
+    server_image: str = Field(description="Image of the sandbox server.")
+    runner_image: str = Field(description="Image that brings the runner into a sandbox.")
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    watch_namespaces: tuple[str, ...] = Field(
+        default=(), description="Namespaces to look after, separated by commas; empty means all."
+    )
+    probe_port: int = Field(default=8080, ge=0, le=65535, description="0 switches probes off.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("watch_namespaces", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings. Raises SettingsError."""
+    raw = {
+        name: environ[f"RATCHET_{name.upper()}"]
+        for name in Settings.model_fields
+        if environ.get(f"RATCHET_{name.upper()}", "") != ""
+    }
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"RATCHET_{str(found['loc'][0]).upper()}: {found['msg']}" for found in error.errors()
+        )
+        raise SettingsError(f"the operator cannot start with this environment: {wrong}") from error
