@@ -1,0 +1,115 @@
+"""Finding and killing everything that the model's shell has started.
+
+Killing the shell's process group is not enough: a command may start a session of its own, or
+detach twice and leave no parent. Four signs are used together: same session or group, descent,
+a marker in the environment, and, where the runner adopts orphans, being its child.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+KILL_PATIENCE_S: Final = 5.0
+_ROUND_S: Final = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One process as /proc shows it (proc(5), /proc/PID/stat)."""
+
+    parent: int
+    group: int
+    session: int
+    state: str
+
+
+def table() -> dict[int, Row]:
+    """All processes that can be seen, zombies left out."""
+    rows = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (row := _row(name)) and row.state not in "ZX":
+            rows[int(name)] = row
+    return rows
+
+
+def descendants(rows: Mapping[int, Row], roots: Iterable[int]) -> set[int]:
+    """The roots and all that descend from them."""
+    children: dict[int, list[int]] = {}
+    for pid, row in rows.items():
+        children.setdefault(row.parent, []).append(pid)
+    found: set[int] = set()
+    waiting = list(roots)
+    while waiting:
+        pid = waiting.pop()
+        if pid not in found:
+            found.add(pid)
+            waiting.extend(children.get(pid, ()))
+    return found
+
+
+def members(
+    rows: Mapping[int, Row],
+    sessions: Iterable[int],
+    *,
+    marked: Callable[[int], bool],
+    parent: int,
+    helpers: Iterable[int],
+    adopts_orphans: bool,
+) -> set[int]:
+    """The pids that belong to the shells that led these sessions.
+
+    `parent` is the runner's own pid, `helpers` the children it uses itself.
+    """
+    led = set(sessions)
+    roots = {pid for pid, row in rows.items() if row.session in led or row.group in led}
+    own = descendants(rows, helpers) | {parent}
+    if adopts_orphans:
+        roots |= {pid for pid, row in rows.items() if row.parent == parent}
+    roots |= {pid for pid in rows.keys() - roots - own if marked(pid)}
+    return (descendants(rows, roots - own) & rows.keys()) - own
+
+
+def marked_with(marker: bytes) -> Callable[[int], bool]:
+    """Whether a process was started with this ``NAME=value`` in its environment."""
+
+    def marked(pid: int) -> bool:
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                return marker in file.read().split(b"\0")
+        except OSError:
+            return False  # gone, or another user's
+
+    return marked
+
+
+async def kill(find: Callable[[], set[int]]) -> set[int]:
+    """Kill what `find` finds until it finds nothing. Returns what was left after 5 s.
+
+    Each round first stops all of them, so that a process that keeps forking cannot outrun it.
+    """
+    deadline = time.monotonic() + KILL_PATIENCE_S
+    while pids := find():
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+        if time.monotonic() > deadline:
+            return pids
+        await asyncio.sleep(_ROUND_S)
+    return set()
+
+
+def _row(pid: str) -> Row | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except OSError:
+        return None
+    # The command's name, in parentheses, may itself hold spaces and parentheses.
+    state, parent, group, session, *_ = text[text.rindex(b")") + 2 :].split()
+    return Row(int(parent), int(group), int(session), state.decode())
