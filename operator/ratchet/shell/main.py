@@ -9,6 +9,8 @@ import asyncio
 import logging
 import random
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import kopf
 
@@ -53,8 +55,13 @@ def main() -> int:
     return 0
 
 
-async def operate(settings: Settings) -> None:
-    """The operator from its start to its graceful end."""
+def unchanged(world: World) -> World:
+    """The world as it is wired."""
+    return world
+
+
+async def operate(settings: Settings, around: Callable[[World], World] = unchanged) -> None:
+    """The operator from its start to its graceful end. `around` may put measuring ports around ours."""
     async with await Kube.connect() as api:
         freshness = Freshness()
         model = ModelClient(KeyReader(api))
@@ -69,7 +76,7 @@ async def operate(settings: Settings) -> None:
             holder=settings.pod,
             listeners=_listeners,
         )
-        supervisor = Supervisor(world, lease)
+        supervisor = Supervisor(around(world), lease)
 
         def not_ready() -> str:
             return freshness.stale() or ("" if lease.held else "another process holds the Lease")
@@ -95,7 +102,7 @@ async def _watch(settings: Settings, supervisor: Supervisor, freshness: Freshnes
     register(registry, supervisor, freshness)
 
     @kopf.on.login(registry=registry)
-    def login(**kwargs: object) -> kopf.ConnectionInfo | None:
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
     await kopf.operator(
