@@ -1,29 +1,22 @@
 """The CRDs on a real API server: what it takes, what it refuses, and in which words."""
 
-import os
 import re
 import subprocess
-import time
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from kubernetes import client, config
+from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from ratchet.api import names
 from ratchet.api.base import Resource
 from ratchet.api.crd import RESOURCES, crd, openapi_schema
 
-from tests.cluster import current
+from tests.e2e.crd_server import ROOT, Kube, said, unique, with_crds
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(__file__).parents[2]
-SHA = "a" * 64
 FULL: dict[str, Any] = {
     "goal": "Fix the test.",
     "context": "It is a small project.",
@@ -62,116 +55,10 @@ OTHER: dict[str, Any] = {
 OPTIONAL = sorted(OTHER)
 
 
-@dataclass(frozen=True, slots=True)
-class Kube:
-    """The API server, seen from one namespace made for this module."""
-
-    api: Any
-    namespace: str
-    environment: dict[str, str]
-
-    def create(self, plural: str, name: str, spec: dict[str, Any], **options: Any) -> Any:
-        kind = next(r.__name__ for r in RESOURCES if r.KIND.plural == plural)
-        body = {"apiVersion": names.API_VERSION, "kind": kind, "spec": spec}
-        return client.CustomObjectsApi(self.api).create_namespaced_custom_object(
-            names.GROUP,
-            names.VERSION,
-            self.namespace,
-            plural,
-            {**body, "metadata": {"name": name}},
-            **options,
-        )
-
-    def task(self, spec: dict[str, Any], name: str = "", **options: Any) -> Any:
-        return self.create("agenttasks", name or unique("task"), spec, **options)
-
-    def try_task(self, spec: dict[str, Any], name: str = "") -> str:
-        """What the API server says to a task that it must refuse; nothing is stored."""
-        with pytest.raises(ApiException) as refusal:
-            self.task(spec, name, dry_run="All", field_validation="Strict")
-        return said(refusal.value)
-
-    def patch(self, plural: str, name: str, body: Any, *, status: bool = False) -> Any:
-        """Merge patch where ``body`` is an object, JSON patch where it is a list."""
-        objects = client.CustomObjectsApi(self.api)
-        send = (
-            objects.patch_namespaced_custom_object_status
-            if status
-            else objects.patch_namespaced_custom_object
-        )
-        # Unless told, the client sends a list as a merge patch, too.
-        way = "json" if isinstance(body, list) else "merge"
-        return send(
-            names.GROUP,
-            names.VERSION,
-            self.namespace,
-            plural,
-            name,
-            body,
-            _content_type=f"application/{way}-patch+json",
-        )
-
-    def refuse(self, plural: str, name: str, body: Any, *, status: bool = False) -> str:
-        """What the API server says to a patch that it must refuse."""
-        with pytest.raises(ApiException) as refusal:
-            self.patch(plural, name, body, status=status)
-        return said(refusal.value)
-
-    def kubectl(self, *arguments: str) -> str:
-        done = subprocess.run(
-            ["kubectl", "--namespace", self.namespace, *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-
-def said(refusal: ApiException) -> str:
-    assert refusal.status in (400, 422), refusal
-    return str(refusal.body)
-
-
-def unique(prefix: str) -> str:
-    return f"{prefix}-{uuid.uuid4().hex[:8]}"
-
-
 @pytest.fixture(scope="module")
 def kube() -> Iterator[Kube]:
-    cluster = current()
-    environment = {
-        **os.environ,
-        "KUBECONFIG": cluster.kubeconfig,
-        "PATH": f"{cluster.path}:{os.environ['PATH']}",
-    }
-    new_client: Any = config.new_client_from_config
-    with new_client(cluster.kubeconfig, context=cluster.context) as api:
-        server = Kube(api, unique("test-crds"), environment)
-        server.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
-        crds = [f"crd/{resource.KIND.plural}.{names.GROUP}" for resource in RESOURCES]
-        server.kubectl("wait", "--for=condition=Established", "--timeout=30s", *crds)
-        server.kubectl("create", "namespace", server.namespace)
-        await_served(server)
+    with with_crds() as server:
         yield server
-        server.kubectl("delete", "namespace", server.namespace, "--wait=false")
-
-
-def await_served(kube: Kube) -> None:
-    """Established is said a moment before the last of the kinds is served."""
-    deadline = time.monotonic() + 30
-    for resource in RESOURCES:
-        while True:
-            try:
-                client.CustomObjectsApi(kube.api).list_namespaced_custom_object(
-                    names.GROUP, names.VERSION, kube.namespace, resource.KIND.plural
-                )
-                break
-            except ApiException as error:
-                if error.status != 404 or time.monotonic() > deadline:
-                    raise
-            time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -199,10 +86,13 @@ def test_the_api_server_finds_nothing_to_complain_about(kube: Kube) -> None:
 
 # The chart
 
+# A helm that was built from its Go module takes an old Kubernetes for the newest one.
+KUBE_VERSION = ("--kube-version", "1.35.0")
+
 
 def helm(kube: Kube, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["helm", "template", "crds", str(ROOT / "charts/ratchet-crds"), *arguments],
+        ["helm", "template", "crds", str(ROOT / "charts/ratchet-crds"), *KUBE_VERSION, *arguments],
         env=kube.environment,
         capture_output=True,
         text=True,
@@ -532,169 +422,3 @@ def objects_of(schema: dict[str, Any], path: str) -> Iterator[str]:
         yield path
         for name, child in schema["properties"].items():
             yield from objects_of(child, f"{path}.{name}")
-
-
-# Records of the journal
-
-
-def turn_spec(kind: str = "Turn", number: int = 1, **parts: Any) -> dict[str, Any]:
-    bodies: dict[str, dict[str, Any]] = {
-        "Start": {"start": {"config": "{}"}},
-        "Turn": {
-            "previous": SHA,
-            "requestDigest": SHA,
-            "reply": {
-                "verdict": "Calls",
-                "calls": [
-                    {
-                        "index": 0,
-                        "id": "abcdefghi",
-                        "tool": "bash",
-                        "arguments": "{}",
-                        "digest": f"sha256:{SHA}",
-                    }
-                ],
-                "usage": {"prompt": 10, "completion": 2},
-            },
-        },
-        "End": {"previous": SHA, "end": {"outcome": "Succeeded", "reason": "Finished"}},
-    }
-    head = {
-        "taskRef": {"name": "t", "uid": "u-1"},
-        "number": number,
-        "kind": kind,
-        "journalVersion": 1,
-        "epoch": 1,
-    }
-    return {**head, **bodies[kind], **parts}
-
-
-def make_turn(kube: Kube) -> str:
-    created = kube.create("agentturns", unique("turn"), turn_spec(), field_validation="Strict")
-    return str(created["metadata"]["name"])
-
-
-RESULT: dict[str, Any] = {
-    "index": 0,
-    "key": "u-1/1/0",
-    "outcome": "Ok",
-    "content": "done",
-    "exitCode": 0,
-}
-RERUN: dict[str, Any] = {"index": 0, "key": "u-1/1/0/r1", "reason": "lost", "generation": 2}
-
-
-@pytest.mark.parametrize(("kind", "number"), [("Start", 0), ("Turn", 1), ("Turn", 200), ("End", 2)])
-def test_each_kind_of_record_is_taken(kube: Kube, kind: str, number: int) -> None:
-    spec = turn_spec(kind, number)
-    taken = kube.create("agentturns", unique("turn"), spec, field_validation="Strict")
-    assert taken["spec"] == spec
-
-
-def test_records_of_the_largest_size_are_taken(kube: Kube) -> None:
-    start = turn_spec("Start", 0, start={"config": "x" * 1_000_000})
-    kube.create("agentturns", unique("turn"), start)
-    patch = {"base": "c", "sha256": SHA, "size": 102_400, "inline": "x" * 136_536}
-    end = {"outcome": "Succeeded", "reason": "Finished", "patch": {**patch, "encoding": "base64"}}
-    kube.create("agentturns", unique("turn"), turn_spec("End", 2, end=end))
-
-
-def test_results_of_the_largest_size_are_taken(kube: Kube) -> None:
-    name = make_turn(kube)
-    results = [{**RESULT, "index": n, "content": "x" * 5120} for n in range(32)]
-    kube.patch(
-        "agentturns",
-        name,
-        [{"op": "add", "path": "/status", "value": {"results": results}}],
-        status=True,
-    )
-    answer = kube.refuse("agentturns", name, {"status": {"results": results[:31]}}, status=True)
-    assert "status.results is immutable" in answer
-
-
-@pytest.mark.parametrize(
-    ("spec", "sentence"),
-    [
-        (turn_spec("Start", 1), "record 0 is of kind Start"),
-        (turn_spec("Turn", 0), "record 0 is of kind Start"),
-        (turn_spec("Start", 0, previous=SHA), "names the digest of the previous"),
-        (turn_spec("Turn", 1, end={"outcome": "Failed", "reason": "X"}), "start, reply or end"),
-        (turn_spec("Turn", 1, previous="abc"), "spec.previous"),
-        (turn_spec("Turn", 1, mood="good"), 'unknown field \\"spec.mood\\"'),
-    ],
-)
-def test_a_record_that_is_not_in_order_is_refused(
-    kube: Kube, spec: dict[str, Any], sentence: str
-) -> None:
-    with pytest.raises(ApiException) as refusal:
-        kube.create("agentturns", "one", spec, dry_run="All", field_validation="Strict")
-    assert sentence in said(refusal.value)
-
-
-@pytest.mark.parametrize(
-    "patch",
-    [
-        {"epoch": 2},
-        {"generation": 1},
-        {"requestDigest": None},
-        {"reply": {"text": "more"}},
-        {"reply": {"calls": []}},
-        {"taskRef": {"uid": "u-2"}},
-    ],
-)
-def test_a_record_is_not_changed(kube: Kube, patch: dict[str, Any]) -> None:
-    name = make_turn(kube)
-    assert "an AgentTurn is immutable" in kube.refuse("agentturns", name, {"spec": patch})
-
-
-def test_results_are_written_once_whatever_the_way(kube: Kube) -> None:
-    name = make_turn(kube)
-    value = {"results": [RESULT], "committedAt": "2026-01-02T03:04:05.678901Z"}
-    kube.patch("agentturns", name, [{"op": "add", "path": "/status", "value": value}], status=True)
-    for change in (
-        {"op": "replace", "path": "/status/results/0/content", "value": "other"},
-        {"op": "add", "path": "/status/results/-", "value": {**RESULT, "index": 1}},
-        {"op": "remove", "path": "/status/results/0"},
-        {"op": "remove", "path": "/status/results"},
-        {"op": "remove", "path": "/status"},
-    ):
-        answer = kube.refuse("agentturns", name, [change], status=True)
-        assert "status.results is immutable once it is written" in answer
-    for time_patch in ({"committedAt": None}, {"committedAt": "2027-01-02T03:04:05Z"}):
-        answer = kube.refuse("agentturns", name, {"status": time_patch}, status=True)
-        assert "status.committedAt is immutable once it is written" in answer
-
-
-def test_the_test_that_results_are_absent_lets_one_of_two_writers_through(kube: Kube) -> None:
-    name = make_turn(kube)
-    kube.patch("agentturns", name, {"status": {"reruns": [RERUN]}}, status=True)
-    write = [
-        {"op": "test", "path": "/status/results", "value": None},
-        {"op": "add", "path": "/status/results", "value": [RESULT]},
-    ]
-    kube.patch("agentturns", name, write, status=True)
-    with pytest.raises(ApiException) as refusal:
-        kube.patch("agentturns", name, write, status=True)
-    # What a failed test looks like: 422 without a cause, unlike the refusals of rules.
-    assert refusal.value.status == 422 and '"details":{}' in str(refusal.value.body)
-
-
-def test_reruns_are_added_never_changed_or_removed(kube: Kube) -> None:
-    name = make_turn(kube)
-    second = {**RERUN, "key": "u-1/1/0/r2"}
-    for reruns in ([RERUN], [RERUN, second]):
-        kube.patch("agentturns", name, {"status": {"reruns": reruns}}, status=True)
-    for refused in ([second], [], None, [RERUN, {**second, "reason": "other"}]):
-        answer = kube.refuse("agentturns", name, {"status": {"reruns": refused}}, status=True)
-        assert "an entry of status.reruns is immutable" in answer
-    kube.patch("agentturns", name, {"status": {"results": [RESULT]}}, status=True)
-
-
-def test_turns_are_selected_by_the_uid_of_their_task_and_have_columns(kube: Kube) -> None:
-    uid = str(uuid.uuid4())
-    spec = turn_spec("Turn", 7, taskRef={"name": "t", "uid": uid})
-    name = kube.create("agentturns", unique("turn"), spec)["metadata"]["name"]
-    listed = kube.kubectl("get", "aturn", "--field-selector", f"spec.taskRef.uid={uid}")
-    header, row = listed.splitlines()
-    assert header.split() == ["NAME", "TASK", "N", "KIND", "VERDICT", "EPOCH", "AGE"]
-    assert row.split()[:6] == [name, "t", "7", "Turn", "Calls", "1"]

@@ -261,7 +261,7 @@ class Condition(Model):
     """When status changed last."""
     reason: Annotated[str, chars(128, least=1, pattern=r"^[A-Za-z][A-Za-z0-9]*$")]
     """Why, in one CamelCase word of the catalogue."""
-    message: Annotated[str, chars(768)] = ""
+    message: Annotated[str, chars(1024)] = ""
     """Why, in a sentence that says what to do where something is to be done."""
 
 

@@ -36,7 +36,7 @@ CONFIG_MAX = 1_310_720
 have up to 232 KiB, which escapes can make several times as long; etcd takes 1.5 MiB."""
 PATCH_MAX = 136_536
 """Characters of a stored patch: 100 KiB, which base64 makes a third longer."""
-RERUNS_MAX = 64
+RERUNS_MAX = 128
 
 CallKey = Annotated[str, chars(128, least=1)]
 CallIndex = Annotated[int, Field(ge=0, le=CALLS_MAX - 1)]
@@ -73,8 +73,8 @@ class Call(Model):
     """Place of the call in its turn, from 0. Required."""
     id: Annotated[str, chars(64, least=1)]
     """Id of the call as the model sees it, made by the operator. Required."""
-    tool: Word
-    """Name of the tool. Required."""
+    tool: Annotated[str, chars(TEXT_MAX)]
+    """Name of the tool as the model gave it. Required."""
     arguments: Annotated[str, chars(ARGUMENTS_MAX)]
     """The arguments as JSON text; those of a turn have at most 64 KiB together. Required."""
     digest: Digest
@@ -101,19 +101,19 @@ class Reply(Model):
     verdict: Verdict
     """What the reply turned out to be: Calls, Finish, Text, Malformed, Truncated, Empty,
     UnknownTool, TooLarge or Refused. Required."""
-    note: Annotated[str, chars(8192)] = ""
+    note: Annotated[str, chars(TEXT_MAX)] = ""
     """What was wrong with the reply, as the model is told it. Default: nothing."""
     text: Annotated[str, chars(TEXT_MAX)] = ""
     """The text of the reply. Default: none."""
     reasoning: Annotated[str, chars(TEXT_MAX)] = ""
     """The model's reasoning, where the server gives it. Default: none."""
-    finish_reason: Annotated[str, chars(64)] = ""
+    finish_reason: Annotated[str, chars(4096)] = ""
     """Why the model stopped, in the server's word, such as stop, length or tool_calls."""
     calls: Annotated[tuple[Call, ...], listed("atomic", most=CALLS_MAX)] = ()
     """The tool calls that the reply asks for, in order, at most 32."""
     usage: Usage = Usage()
     """Tokens that the reply took."""
-    model: Annotated[str, chars(512)] = ""
+    model: Annotated[str, chars(4096)] = ""
     """The model, as the server named it in its reply."""
     endpoint: Annotated[str, chars(253)] = ""
     """Name of the ModelEndpoint that was asked."""
@@ -153,7 +153,7 @@ class End(Model):
     """Succeeded, Failed or Cancelled. Required."""
     reason: Word
     """Why, in one CamelCase word of the catalogue. Required."""
-    message: Annotated[str, chars(4096)] = ""
+    message: Annotated[str, chars(TEXT_MAX)] = ""
     """Why, in a sentence."""
     summary: Annotated[str, chars(TEXT_MAX)] = ""
     """What the model said about its work."""
@@ -239,11 +239,11 @@ class Result(Model):
     Unknown: it may or may not have happened."""
     content: Annotated[str, chars(RESULTS_MAX)] = ""
     """What the model is told; the results of a turn have at most 160 KiB together."""
-    exit_code: Annotated[int, Field(ge=-1024, le=1024)] | None = None
+    exit_code: Annotated[int, Field(ge=-(2**31), le=2**31 - 1)] | None = None
     """Exit code of the command, where there was one."""
     truncated: bool = False
     """Whether content lacks a part of the output."""
-    spill: Annotated[str, chars(1024)] = ""
+    spill: Annotated[str, chars(4096)] = ""
     """Path in the workspace of the file with the whole output, where content lacks a part."""
     duration_ms: Count = 0
     """Time that the call took, in milliseconds."""
@@ -258,7 +258,7 @@ class Rerun(Model):
     """Place of the call in its turn, from 0."""
     key: CallKey
     """Key of the second run: the key of the call with /r<k> behind."""
-    reason: Annotated[str, chars(1024)]
+    reason: Annotated[str, chars(4096)]
     """Why the call is run again."""
     generation: Count = 0
     """The first sandbox generation that the second run may happen in."""

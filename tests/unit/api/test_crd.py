@@ -131,7 +131,7 @@ def test_every_word_of_the_catalogue_has_a_sentence(
     assert list(words) == list(sentences)
     for word, sentence in sentences.items():
         assert re.fullmatch(r"[A-Z][A-Za-z]+", word)
-        assert sentence.endswith(".") and len(sentence) < 768
+        assert sentence.endswith(".") and len(sentence) < 1024
 
 
 def test_a_union_of_types_is_refused_with_the_reason() -> None:
