@@ -1,0 +1,28 @@
+"""Where things are in a sandbox pod. The sandbox images have the same values; a test compares."""
+
+from __future__ import annotations
+
+HTTPS_PORT = 8443
+SERVER_UID = 10001
+RUNNER_UID = 10000
+SHARED_GID = 10000
+
+WORKSPACE = "/workspace"
+RUNTIME = "/ratchet/runtime"
+CONTROL = "/ratchet/control"
+LEDGER = "/ratchet/ledger"
+SECRET = "/ratchet/secret"
+FILES = "/ratchet/files"
+
+PREPARE = ("python3", "-m", "ratchet_sandbox.runner.prepare")
+SERVER = ("python3", "-m", "ratchet_sandbox.server")
+RUNNER = (
+    f"{RUNTIME}/lib/ld.so",
+    "--library-path",
+    f"{RUNTIME}/lib",
+    f"{RUNTIME}/bin/python3",
+    "-I",
+    "-m",
+    "ratchet_sandbox.runner",
+)
+"""The bundled loader starts the bundled Python: the user's image needs neither Python nor glibc."""

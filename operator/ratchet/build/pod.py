@@ -1,0 +1,162 @@
+"""The pod of a sandbox: a server that keeps the ledger, a shell that does the work.
+
+Both share the workspace's pod and nothing else that matters: other uids, other mounts, no shared
+process namespace. Nothing in it can reach the Kubernetes API. It passes the Pod Security Standard
+"restricted".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ratchet.build import paths
+from ratchet.build.generation import Generation, Manifest
+from ratchet.build.resources import shell_resources
+from ratchet.build.settings import SandboxSettings
+from ratchet.core.config import SandboxConfig
+
+PREPARE = "prepare"
+SERVER = "server"
+SHELL = "shell"
+GRACE_S = 5
+"""PID 1 of each container handles SIGTERM; nothing in a pod is worth a longer wait."""
+NO_DNS = {
+    "nameservers": ["127.0.0.1"],
+    "options": [{"name": "timeout", "value": "1"}, {"name": "attempts", "value": "1"}],
+}
+"""The network policy lets no query out. Asking a closed port of the pod's own fails at once, where
+the cluster's DNS would be waited for; and where no plugin enforces policies, it tells nothing."""
+
+
+def sandbox_pod(
+    generation: Generation, config: SandboxConfig, settings: SandboxSettings
+) -> Manifest:
+    """The pod of one generation. Raises ValueError for a resource amount that is no quantity."""
+    spec: dict[str, Any] = {
+        "restartPolicy": "Always",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "hostname": "sandbox",
+        "dnsPolicy": "None",
+        "dnsConfig": NO_DNS,
+        "terminationGracePeriodSeconds": GRACE_S,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "fsGroup": paths.SHARED_GID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "initContainers": [_prepare(generation, settings)],
+        "containers": [_server(generation, settings), _shell(generation, config, settings)],
+        "volumes": _volumes(generation, config),
+    }
+    if config.runtime_class:
+        spec["runtimeClassName"] = config.runtime_class
+    if config.pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in config.pull_secrets]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": generation.metadata(), "spec": spec}
+
+
+def _prepare(generation: Generation, settings: SandboxSettings) -> Manifest:
+    return {
+        "name": PREPARE,
+        "image": settings.runner_image,
+        "imagePullPolicy": settings.pull_policy,
+        "command": list(paths.PREPARE),
+        "env": [_task_uid(generation)],
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "48Mi"},
+            "limits": {"memory": "512Mi"},
+        },
+        "securityContext": _confined(paths.RUNNER_UID, read_only_root=True),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            _mount("runtime", paths.RUNTIME),
+            _mount("workspace", paths.WORKSPACE),
+            _mount("files", paths.FILES, read_only=True),
+        ],
+    }
+
+
+def _server(generation: Generation, settings: SandboxSettings) -> Manifest:
+    return {
+        "name": SERVER,
+        "image": settings.server_image,
+        "imagePullPolicy": settings.pull_policy,
+        "command": list(paths.SERVER),
+        "env": [_task_uid(generation)],
+        "ports": [{"name": "https", "containerPort": paths.HTTPS_PORT, "protocol": "TCP"}],
+        # Says ready only while a runner is connected, so the pod's Ready means both containers.
+        "readinessProbe": {
+            "httpGet": {"path": "/v1/health", "port": paths.HTTPS_PORT, "scheme": "HTTPS"},
+            "periodSeconds": 1,
+            "timeoutSeconds": 3,
+            "failureThreshold": 3,
+        },
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "48Mi"},
+            "limits": {"memory": "256Mi"},
+        },
+        "securityContext": _confined(paths.SERVER_UID, read_only_root=True),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            _mount("secret", paths.SECRET, read_only=True),
+            _mount("ledger", paths.LEDGER),
+            _mount("control", paths.CONTROL),
+        ],
+    }
+
+
+def _shell(generation: Generation, config: SandboxConfig, settings: SandboxSettings) -> Manifest:
+    return {
+        "name": SHELL,
+        "image": config.image,
+        "imagePullPolicy": settings.pull_policy,
+        "command": list(paths.RUNNER),
+        "workingDir": paths.WORKSPACE,
+        "env": [
+            _task_uid(generation),
+            {"name": "RATCHET_HARD_TIMEOUT_S", "value": str(config.hard_timeout_s)},
+            {"name": "PYTHONHOME", "value": paths.RUNTIME},
+        ],
+        "resources": shell_resources(config.resources, settings),
+        "securityContext": _confined(paths.RUNNER_UID, read_only_root=False),
+        "volumeMounts": [
+            _mount("runtime", paths.RUNTIME, read_only=True),
+            _mount("workspace", paths.WORKSPACE),
+            _mount("control", paths.CONTROL, read_only=True),
+        ],
+    }
+
+
+def _volumes(generation: Generation, config: SandboxConfig) -> list[Manifest]:
+    return [
+        {"name": "runtime", "emptyDir": {}},
+        {"name": "workspace", "emptyDir": {"sizeLimit": config.workspace_size_limit}},
+        {"name": "control", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+        {"name": "ledger", "emptyDir": {"sizeLimit": "1Gi"}},
+        # Mode 0440: the server reads it by the volume's group; no other container mounts it.
+        {"name": "secret", "secret": {"secretName": generation.name, "defaultMode": 0o440}},
+        {"name": "files", "configMap": {"name": generation.name}},
+    ]
+
+
+def _confined(uid: int, *, read_only_root: bool) -> Manifest:
+    return {
+        "runAsUser": uid,
+        "runAsGroup": uid,
+        "runAsNonRoot": True,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": read_only_root,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def _task_uid(generation: Generation) -> Manifest:
+    return {"name": "RATCHET_TASK_UID", "value": generation.task_uid}
+
+
+def _mount(name: str, path: str, *, read_only: bool = False) -> Manifest:
+    mount: Manifest = {"name": name, "mountPath": path}
+    return {**mount, "readOnly": True} if read_only else mount

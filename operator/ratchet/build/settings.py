@@ -1,0 +1,25 @@
+"""What the operator's installation says about every sandbox."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+Amounts = tuple[tuple[str, str], ...]
+"""Kubernetes quantities by resource name."""
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSettings:
+    """Images of the sandbox's own containers, who may connect, and defaults for the shell.
+
+    `operator_labels` select the operator's pods in `operator_namespace`: the only ones that a
+    sandbox's network policy lets in.
+    """
+
+    server_image: str
+    runner_image: str
+    operator_namespace: str
+    operator_labels: tuple[tuple[str, str], ...]
+    pull_policy: str = "IfNotPresent"
+    requests: Amounts = field(default=(("cpu", "100m"), ("memory", "128Mi")))
+    limits: Amounts = field(default=(("cpu", "2"), ("memory", "2Gi"), ("ephemeral-storage", "5Gi")))

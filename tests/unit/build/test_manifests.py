@@ -1,0 +1,215 @@
+"""The objects of a sandbox, as golden files that a person can review.
+
+After a change that is meant: ``REWRITE_GOLDEN=1 pytest tests/unit/build``, then read the diff.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ratchet.build import paths
+from ratchet.build.files import BYTES_MAX, FilesUnfit, StartFile, sandbox_files
+from ratchet.build.generation import Generation
+from ratchet.build.networkpolicy import sandbox_network_policy
+from ratchet.build.pod import sandbox_pod
+from ratchet.build.resources import quantity, shell_resources
+from ratchet.build.secret import sandbox_secret
+from ratchet.build.settings import SandboxSettings
+from ratchet.core.config import Resources, SandboxConfig
+
+from ratchet_sandbox import protocol
+
+GOLDEN = Path(__file__).parent / "golden"
+UID = "0f3c9a1e-5555-4444-8888-121212121212"
+GENERATION = Generation("team-a", "fix-it", UID, 2)
+SETTINGS = SandboxSettings(
+    server_image="registry.example/ratchet/sandbox-server:1",
+    runner_image="registry.example/ratchet/sandbox-runner:1",
+    operator_namespace="ratchet-system",
+    operator_labels=(("app.kubernetes.io/name", "ratchet"),),
+)
+PLAIN = SandboxConfig(image="python:3.12")
+FULL = SandboxConfig(
+    image="registry.example/tools:7",
+    resources=Resources(
+        requests=(("memory", "4Gi"),), limits=(("cpu", "50m"), ("example.com/gpu", "1"))
+    ),
+    runtime_class="gvisor",
+    pull_secrets=("mine", "theirs"),
+    workspace_size_limit="10Gi",
+    hard_timeout_s=60,
+)
+
+
+def assert_golden(name: str, manifest: dict[str, Any]) -> None:
+    path = GOLDEN / f"{name}.yaml"
+    text = yaml.safe_dump(manifest, sort_keys=False, width=100)
+    if os.environ.get("REWRITE_GOLDEN"):
+        path.write_text(text)
+    assert yaml.safe_load(path.read_text()) == manifest
+
+
+def test_the_pod_of_a_plain_task() -> None:
+    assert_golden("pod-plain", sandbox_pod(GENERATION, PLAIN, SETTINGS))
+
+
+def test_the_pod_of_a_class_that_uses_every_field() -> None:
+    assert_golden("pod-full", sandbox_pod(GENERATION, FULL, SETTINGS))
+
+
+def test_the_secret() -> None:
+    assert_golden("secret", sandbox_secret(GENERATION, certificate="CERT", key="KEY", token="TOK"))
+
+
+def test_the_network_policy() -> None:
+    assert_golden("networkpolicy", sandbox_network_policy(GENERATION, SETTINGS))
+
+
+def test_the_files() -> None:
+    files = [StartFile("src/a.py", b"print()\n"), StartFile("run", b"\xff\x00", "0755")]
+    assert_golden("files", sandbox_files(GENERATION, files))
+
+
+# --- what must hold of every pod, whatever the golden files say ---
+
+PODS = [sandbox_pod(GENERATION, config, SETTINGS) for config in (PLAIN, FULL)]
+
+
+def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*pod["spec"]["initContainers"], *pod["spec"]["containers"]]
+
+
+@pytest.mark.parametrize("pod", PODS, ids=["plain", "full"])
+def test_pod_security_restricted_has_nothing_to_object_to(pod: dict[str, Any]) -> None:
+    spec = pod["spec"]
+    for field in ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"):
+        assert not spec.get(field)
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert {next(k for k in v if k != "name") for v in spec["volumes"]} <= {
+        "emptyDir", "secret", "configMap"
+    }  # fmt: skip
+    for container in containers(pod):
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert context["runAsNonRoot"] is True and context["runAsUser"] >= 10_000
+        assert "privileged" not in context
+
+
+@pytest.mark.parametrize("pod", PODS, ids=["plain", "full"])
+def test_only_the_server_mounts_secret_and_ledger(pod: dict[str, Any]) -> None:
+    mounts = {c["name"]: {m["name"]: m for m in c["volumeMounts"]} for c in containers(pod)}
+    for volume in ("secret", "ledger"):
+        assert [name for name, m in mounts.items() if volume in m] == ["server"]
+    assert "workspace" not in mounts["server"]
+    assert mounts["shell"]["runtime"]["readOnly"] and mounts["shell"]["control"]["readOnly"]
+    uids = {c["name"]: c["securityContext"]["runAsUser"] for c in containers(pod)}
+    assert uids["server"] != uids["shell"]
+
+
+@pytest.mark.parametrize("pod", PODS, ids=["plain", "full"])
+def test_no_secret_is_in_the_environment(pod: dict[str, Any]) -> None:
+    for container in containers(pod):
+        assert "envFrom" not in container
+        assert all("valueFrom" not in variable for variable in container["env"])
+
+
+def test_the_pod_and_the_images_agree_on_where_things_are() -> None:
+    assert paths.HTTPS_PORT == protocol.HTTPS_PORT
+    assert (paths.SERVER_UID, paths.RUNNER_UID) == (protocol.SERVER_UID, protocol.RUNNER_UID)
+    assert paths.SHARED_GID == protocol.SHARED_GID
+    assert paths.WORKSPACE == protocol.WORKSPACE
+    assert paths.RUNTIME == protocol.RUNTIME_DIR
+    assert paths.CONTROL == protocol.CONTROL_DIR
+    assert protocol.LEDGER_FILE.startswith(paths.LEDGER + "/")
+    assert paths.SECRET == protocol.SECRET_DIR
+    assert protocol.FILES_INDEX == paths.FILES + "/index.json"
+
+
+def test_the_name_of_the_longest_task_still_fits() -> None:
+    pod = sandbox_pod(Generation("n", "t" * 200, UID, 99), PLAIN, SETTINGS)
+    assert len(pod["metadata"]["name"]) <= 253
+
+
+# --- resources ---
+
+
+def test_what_a_class_asks_for_wins_over_the_defaults() -> None:
+    asked = Resources(requests=(("cpu", "1"),), limits=(("cpu", "4"), ("memory", "8Gi")))
+    assert shell_resources(asked, SETTINGS) == {
+        "requests": {"cpu": "1", "memory": "128Mi"},
+        "limits": {"cpu": "4", "memory": "8Gi", "ephemeral-storage": "5Gi"},
+    }
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Resources(limits=(("memory", "64Mi"), ("cpu", "0.05"))),
+        Resources(requests=(("memory", "4Gi"), ("cpu", "3000m"), ("ephemeral-storage", "20Gi"))),
+        Resources(),
+    ],
+)
+def test_a_request_is_never_above_its_limit(asked: Resources) -> None:
+    found = shell_resources(asked, SETTINGS)
+    for name, amount in found["requests"].items():
+        assert quantity(amount) <= quantity(found["limits"][name])
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("1", 1), ("500m", 0.5), ("1Ki", 1024), ("2G", 2e9), ("1e3", 1000)]
+)
+def test_quantities_are_numbers(text: str, number: float) -> None:
+    assert quantity(text) == pytest.approx(number)
+
+
+@pytest.mark.parametrize("text", ["", "much", "1Qi", "Mi"])
+def test_anything_else_is_no_quantity(text: str) -> None:
+    with pytest.raises(ValueError, match="not a Kubernetes quantity"):
+        quantity(text)
+
+
+# --- files ---
+
+
+def test_files_of_any_bytes_come_back_by_the_index() -> None:
+    files = [StartFile("a", b"\x00\xff"), StartFile("d/b.sh", "ä".encode(), "0755")]
+    manifest = sandbox_files(GENERATION, files)
+    index = json.loads(manifest["data"]["index.json"])
+    found = [
+        StartFile(e["path"], base64.b64decode(manifest["binaryData"][e["source"]]), e["mode"])
+        for e in index
+    ]
+    assert found == files
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/passwd", "../up", "a/../b", "a//b", "", ".", "a/.git/config", ".git", "a\\b", "a\nb",
+     ".ratchet/x"],
+)  # fmt: skip
+def test_a_path_out_of_the_workspace_is_refused(path: str) -> None:
+    with pytest.raises(FilesUnfit, match="not a path inside the workspace"):
+        sandbox_files(GENERATION, [StartFile(path, b"")])
+
+
+def test_files_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(FilesUnfit, match="twice"):
+        sandbox_files(GENERATION, [StartFile("a", b""), StartFile("a", b"")])
+    with pytest.raises(FilesUnfit, match="both a file and a folder"):
+        sandbox_files(GENERATION, [StartFile("a/b", b""), StartFile("a", b"")])
+    with pytest.raises(FilesUnfit, match="mode"):
+        sandbox_files(GENERATION, [StartFile("a", b"", "0777")])
+
+
+def test_files_that_are_too_large_are_refused() -> None:
+    with pytest.raises(FilesUnfit, match="more than"):
+        sandbox_files(GENERATION, [StartFile("a", b"x" * (BYTES_MAX + 1))])
