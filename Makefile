@@ -1,0 +1,122 @@
+# Short recipes; the work is in Python. `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+CODE := operator sandbox-image inference/fake tests tools examples/demo.py
+export PYTHONPATH := operator:sandbox-image:inference/fake
+unexport MAKEFLAGS
+
+## Everyday
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^## /{printf "\n%s\n", substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
+
+.PHONY: venv
+venv: $(READY) ## .venv with the locked tools
+$(READY): requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name it by PYTHON=")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.txt
+	@touch $@
+
+.PHONY: demo
+demo: ## a cluster, the operator, and a task that fixes a bug (MODEL_URL= MODEL= MODEL_KEY_FILE=)
+	@$(PYTHON) -m examples.demo $(if $(MODEL_URL),--model-url '$(MODEL_URL)') $(if $(MODEL),--model '$(MODEL)') $(if $(MODEL_KEY_FILE),--key-file '$(MODEL_KEY_FILE)')
+
+.PHONY: test
+test: static ## everything: check, then the tests on a real cluster; what a build server runs
+	@$(PYTHON) -m tools.with_cluster $(MAKE) unit images load test-cluster
+
+.PHONY: check
+check: static unit ## all that needs no cluster: lint, types, layers, generated files, tests
+
+## One by one
+
+.PHONY: fmt
+fmt: $(READY) ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+.PHONY: lint
+lint: $(READY) ## style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: $(READY) ## mypy --strict
+	$(BIN)/mypy $(CODE)
+
+.PHONY: layers
+layers: $(READY) ## who may import whom
+	$(BIN)/lint-imports
+
+.PHONY: drift
+drift: $(READY) ## are the generated files those that the types give?
+	$(BIN)/python -m ratchet.api.generate --check
+
+.PHONY: static
+static: lint types layers drift
+
+.PHONY: unit
+unit: $(READY) ## tests that need no cluster
+	$(BIN)/pytest -q -n 2 -m 'not cluster'
+
+.PHONY: test-cluster
+test-cluster: $(READY) ## tests on the cluster that is up, with the images that are loaded
+	$(BIN)/pytest -q -m cluster tests
+
+.PHONY: bench
+bench: $(READY) ## time and writes per turn, on the cluster; writes build/bench.json
+	@$(PYTHON) -m tools.with_cluster $(MAKE) images load bench-only
+bench-only:
+	$(BIN)/python -m benchmarks
+
+.PHONY: generate
+generate: $(READY) ## CRDs, their chart and docs/api.md, out of ratchet.api
+	$(BIN)/python -m ratchet.api.generate
+
+.PHONY: lock
+lock: $(READY) ## requirements.txt and requirements-dev.txt, out of pyproject.toml
+	$(BIN)/pip-compile -q --allow-unsafe --generate-hashes --strip-extras --no-emit-find-links --no-emit-index-url -o requirements.txt pyproject.toml
+	$(BIN)/pip-compile -q --allow-unsafe --generate-hashes --strip-extras --no-emit-find-links --no-emit-index-url --extra dev -o requirements-dev.txt pyproject.toml
+
+## Cluster and images
+
+.PHONY: cluster-up
+cluster-up: ## a real Kubernetes cluster for this checkout
+	@$(PYTHON) -m tests.cluster up
+
+.PHONY: cluster-down
+cluster-down: ## end it; nothing of it stays
+	@$(PYTHON) -m tests.cluster down
+
+.PHONY: cluster-status
+cluster-status: ## its parts
+	@$(PYTHON) -m tests.cluster status
+
+.PHONY: images
+images: ## build the images that have changed
+	@$(PYTHON) -m tools.images build
+
+.PHONY: load
+load: ## bring the images into the cluster
+	@$(PYTHON) -m tools.images load
+
+.PHONY: push
+push: images ## push the images (REGISTRY=registry.example.com/ratchet)
+	@$(PYTHON) -m tools.images push --registry '$(REGISTRY)'
+
+.PHONY: install
+install: ## both charts, into the cluster
+	@$(PYTHON) -m tools.install
+
+.PHONY: uninstall
+uninstall: ## remove the operator; tasks and their histories stay
+	@$(PYTHON) -m tools.install --uninstall
