@@ -10,7 +10,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 CODE := operator sandbox-image inference/fake tests tools examples/demo.py
 export PYTHONPATH := operator:sandbox-image:inference/fake
-unexport MAKEFLAGS
+# Not $(MAKE) itself in the recipes: make -n would then run them.
+SELF = $(MAKE)
 
 ## Everyday
 
@@ -32,7 +33,7 @@ demo: ## a cluster, the operator, and a task that fixes a bug (MODEL_URL= MODEL=
 
 .PHONY: test
 test: static ## everything: check, then the tests on a real cluster; what a build server runs
-	@$(PYTHON) -m tools.with_cluster $(MAKE) unit images load test-cluster
+	@$(PYTHON) -m tools.with_cluster $(SELF) unit images load test-cluster
 
 .PHONY: check
 check: static unit ## all that needs no cluster: lint, types, layers, generated files, tests
@@ -74,7 +75,8 @@ test-cluster: $(READY) ## tests on the cluster that is up, with the images that 
 
 .PHONY: bench
 bench: $(READY) ## time and writes per turn, on the cluster; writes build/bench.json
-	@$(PYTHON) -m tools.with_cluster $(MAKE) images load bench-only
+	@$(PYTHON) -m tools.with_cluster $(SELF) images load bench-only
+.PHONY: bench-only
 bench-only:
 	$(BIN)/python -m benchmarks
 
