@@ -17,21 +17,10 @@ from tests.cluster.commands import find, run, step
 from tests.cluster.errors import ClusterError
 
 MODULE = folders.CHECKOUT / "tests" / "cluster" / "binaries"
-KUBERNETES, CONTAINERD, HELM = "v1.35.4", "v2.2.9", "v3.20.2"
-_VERSIONS = {
-    "k8s.io/component-base/version.gitVersion": KUBERNETES,
-    "k8s.io/component-base/version.gitMajor": "1",
-    "k8s.io/component-base/version.gitMinor": "35",
-    "k8s.io/client-go/pkg/version.gitVersion": KUBERNETES,
-    "github.com/containerd/containerd/v2/version.Version": CONTAINERD,
-    "helm.sh/helm/v3/internal/version.version": HELM,
-}
-FLAGS = (
-    "-trimpath",
-    "-buildvcs=false",
-    "-ldflags",
-    "-s -w " + " ".join(f"-X {name}={value}" for name, value in _VERSIONS.items()),
-)
+
+KUBERNETES = "k8s.io/kubernetes"
+CONTAINERD = "github.com/containerd/containerd/v2"
+HELM = "helm.sh/helm/v3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +35,7 @@ class Binary:
     """What Go calls it, where that is not its name."""
 
 
-_K8S, _CONTAINERD = "k8s.io/kubernetes/cmd", "github.com/containerd/containerd/v2/cmd"
+_K8S, _CONTAINERD = f"{KUBERNETES}/cmd", f"{CONTAINERD}/cmd"
 BINARIES = (
     Binary("etcd", "go.etcd.io/etcd/server/v3", "API server", output="server"),
     Binary("kube-apiserver", f"{_K8S}/kube-apiserver", "API server"),
@@ -58,7 +47,7 @@ BINARIES = (
     Binary("containerd-shim-runc-v2", f"{_CONTAINERD}/containerd-shim-runc-v2", "containerd"),
     Binary("ctr", f"{_CONTAINERD}/ctr", "containerd"),
     Binary("kubectl", f"{_K8S}/kubectl", "tools"),
-    Binary("helm", "helm.sh/helm/v3/cmd/helm", "tools"),
+    Binary("helm", f"{HELM}/cmd/helm", "tools"),
     Binary("coredns", "./coredns", "coredns and pause"),
     Binary("pause", "./pause", "coredns and pause"),
 )
@@ -75,6 +64,38 @@ def inputs(module: Path = MODULE) -> tuple[bytes, ...]:
     return tuple(file.read_bytes() for file in files)
 
 
+def version(module: str, listed: str) -> str:
+    """Version of a module in the text of a go.mod.
+
+    Raises `ClusterError` if the text does not require that module.
+    """
+    for line in listed.splitlines():
+        match line.removeprefix("require").split():
+            case [name, number, *_] if name == module and number.startswith("v"):
+                return number
+    raise ClusterError(f"{MODULE}/go.mod does not require {module}")
+
+
+def flags(listed: str) -> tuple[str, ...]:
+    """Flags of every build: small, the same for every folder, and knowing its own version."""
+    kubernetes = version(KUBERNETES, listed)
+    major, minor, _ = kubernetes.removeprefix("v").split(".", 2)
+    written = {
+        "k8s.io/component-base/version.gitVersion": kubernetes,
+        "k8s.io/component-base/version.gitMajor": major,
+        "k8s.io/component-base/version.gitMinor": minor,
+        "k8s.io/client-go/pkg/version.gitVersion": kubernetes,
+        f"{CONTAINERD}/version.Version": version(CONTAINERD, listed),
+        f"{HELM}/internal/version.version": version(HELM, listed),
+    }
+    words = " ".join(f"-X {name}={value}" for name, value in written.items())
+    return ("-trimpath", "-buildvcs=false", "-ldflags", f"-s -w {words}")
+
+
+def _flags() -> tuple[str, ...]:
+    return flags((MODULE / "go.mod").read_text())
+
+
 def go() -> str:
     """Path of the Go compiler."""
     found = find("go") or find("/usr/local/go/bin/go")
@@ -87,8 +108,8 @@ def go() -> str:
 
 def folder() -> Path:
     """Where these binaries belong in the cache."""
-    version = run([go(), "env", "GOVERSION", "GOOS", "GOARCH"], cwd=MODULE)
-    return folders.cache() / "binaries" / folders.digest(*inputs(), *FLAGS, version)
+    compiler = run([go(), "env", "GOVERSION", "GOOS", "GOARCH"], cwd=MODULE)
+    return folders.cache() / "binaries" / folders.digest(*inputs(), *_flags(), compiler)
 
 
 def groups(missing: Collection[str]) -> dict[str, tuple[Binary, ...]]:
@@ -134,7 +155,7 @@ def _build(target: Path, members: Iterable[Binary]) -> None:
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as temporary:
         packages = [member.package for member in members]
-        argv = [go(), "build", *FLAGS, "-o", temporary + os.sep, *packages]
+        argv = [go(), "build", *_flags(), "-o", temporary + os.sep, *packages]
         run(argv, cwd=MODULE, env=_environment(), timeout=3600)
         for member in members:
             Path(temporary, member.output or member.name).replace(target / member.name)

@@ -43,7 +43,8 @@ def leftovers(slot: Slot) -> tuple[str, ...]:
     found = [f"process {identity.pid}" for identity in _inits(slot)]
     if network.exists(slot):
         found.append(f"interface {slot.interface}")
-    found += [str(group) for group in cgroups.remains(slot.name)]
+    if cgroups.remains(slot.name):
+        found.append(f"control groups {slot.name}")
     if record.folder(slot).exists():
         found.append(str(record.folder(slot)))
     return tuple(found)

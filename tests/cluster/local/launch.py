@@ -41,6 +41,22 @@ def everything(slot: Slot, programs: Path) -> Record:
     return known
 
 
+def repair(slot: Slot, known: Record) -> Record:
+    """Start the parts that ended in a node that still runs; what the cluster holds is kept."""
+    for name in layout.FIRST:
+        known = _revive(slot, known, name)
+    wait_until("the API server to be ready", lambda: health.apiserver_is_ready(slot), 60.0)
+    for name in layout.LATER:
+        known = _revive(slot, known, name)
+    _equip(slot, known, Path(known.binaries))
+    _check(slot, known)
+    return known
+
+
+def _revive(slot: Slot, known: Record, name: str) -> Record:
+    return _start_part(slot, known, name) if name in health.broken_parts(known) else known
+
+
 def _start_node(slot: Slot, programs: Path) -> Record:
     """Start the first process in new namespaces and join it to this machine's network."""
     state = record.folder(slot)

@@ -56,7 +56,10 @@ def _own() -> Slot | None:
 
 
 def up() -> Cluster:
-    """Start the cluster, or leave it alone if it is up; a broken one is made anew."""
+    """Start the cluster, or leave it alone if it is up.
+
+    Parts that ended are started again; a cluster that cannot be repaired is made anew, empty.
+    """
     if os.geteuid() != 0:
         raise ClusterError(
             "a cluster without Docker needs root: run as root, start Docker, "
@@ -66,6 +69,8 @@ def up() -> Cluster:
     if (cluster := _running()) is not None:
         say("the cluster is up already")
         description.write(cluster)
+        return cluster
+    if (cluster := _repaired()) is not None:
         return cluster
     programs = binaries.ensure()
     slot = _allocate()
@@ -81,6 +86,25 @@ def _running() -> Cluster | None:
         return None
     works = known.settings == layout.settings(slot) and health.apiserver_is_ready(slot)
     return _describe(slot, known) if works else None
+
+
+def _repaired() -> Cluster | None:
+    """The cluster after its ended parts were started again; None if it must be made anew."""
+    slot = _own()
+    known = record.read(slot) if slot is not None else None
+    if slot is None or known is None or not processes.alive(known.init):
+        return None
+    broken = health.broken_parts(known)
+    if not broken or known.settings != layout.settings(slot):
+        return None
+    try:
+        with _held(slot), step(f"start again: {', '.join(broken)}"):
+            cluster = _describe(slot, launch.repair(slot, known))
+    except ClusterError as error:
+        say(f"{error}\nmaking the cluster anew")
+        return None
+    description.write(cluster)
+    return cluster
 
 
 def _start(slot: Slot, programs: Path) -> Cluster:

@@ -148,6 +148,7 @@ def kube_proxy(slot: Slot) -> str:
         "clientConnection": {"kubeconfig": f"{STATE}/kube-proxy.json"},
         "clusterCIDR": str(slot.pods),
         "hostnameOverride": slot.name,
+        "nftables": {"minSyncPeriod": "100ms", "syncPeriod": "30s"},
         "conntrack": {
             "maxPerCore": 0,
             "min": 0,

@@ -1,0 +1,76 @@
+"""Which cluster is used, what is built for it, and what tests are told about it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import Cluster, ClusterError, current, description, kind, providers
+from tests.cluster.local import binaries
+from tests.cluster.providers import Provider
+
+
+def test_a_named_cluster_comes_first() -> None:
+    named = {"RATCHET_CONTEXT": "prod", "REGISTRY": "r.example"}
+    assert providers.choose(named, docker_answers=True) is Provider.GIVEN
+
+
+def test_a_named_cluster_without_a_registry_is_refused() -> None:
+    with pytest.raises(ClusterError, match="also needs REGISTRY"):
+        providers.choose({"RATCHET_CONTEXT": "prod"}, docker_answers=True)
+
+
+def test_a_current_context_is_never_taken_unasked() -> None:
+    unasked = {"KUBECONFIG": "/home/me/.kube/config", "REGISTRY": "r.example"}
+    assert providers.choose(unasked, docker_answers=False) is Provider.LOCAL
+
+
+def test_kind_is_used_where_docker_answers() -> None:
+    assert providers.choose({}, docker_answers=True) is Provider.KIND
+
+
+def test_two_checkouts_have_two_kind_clusters() -> None:
+    assert kind.cluster_name(Path("/a")) != kind.cluster_name(Path("/b"))
+
+
+def test_only_what_is_missing_is_built_in_the_order_of_the_table() -> None:
+    groups = binaries.groups({"helm", "etcd"})
+    assert list(groups) == ["API server", "tools"]
+    assert [binary.name for members in groups.values() for binary in members] == ["etcd", "helm"]
+
+
+def test_every_program_outside_this_module_is_a_tool_of_the_module() -> None:
+    listed = (binaries.MODULE / "go.mod").read_text()
+    outside = [entry for entry in binaries.BINARIES if not entry.package.startswith("./")]
+    assert all(f"\t{entry.package}\n" in listed for entry in outside)
+
+
+def test_programs_are_told_the_versions_that_the_module_requires() -> None:
+    listed = (
+        "module x\n\nrequire k8s.io/kubernetes v1.35.4\nrequire (\n"
+        "\tgithub.com/containerd/containerd/v2 v2.2.9 // indirect\n\thelm.sh/helm/v3 v3.20.2\n)\n"
+    )
+    told = binaries.flags(listed)[-1]
+    assert "version.gitVersion=v1.35.4 " in told
+    assert "version.gitMinor=35 " in told
+    assert "version.Version=v2.2.9 " in told
+    assert told.endswith("version.version=v3.20.2")
+
+
+def test_a_module_that_is_not_required_is_named() -> None:
+    with pytest.raises(ClusterError, match="does not require a/b"):
+        binaries.version("a/b", "module x\nrequire a/c v1\n")
+
+
+def test_tests_read_what_up_wrote(tmp_path: Path) -> None:
+    cluster = Cluster("local", "c", "/k", "", "/bin", "https://10.0.0.1", pids={"etcd": 7})
+    description.write(cluster, tmp_path)
+    assert current(tmp_path) == cluster
+    description.forget(tmp_path)
+    with pytest.raises(ClusterError, match="cluster-up"):
+        current(tmp_path)
+
+
+def test_a_damaged_description_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "env.json").write_text('{"context": 1}')
+    with pytest.raises(ClusterError, match="damaged: run"):
+        current(tmp_path)
