@@ -1,0 +1,55 @@
+"""The next request, rebuilt from what is known of the journal, and the end by `finish`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from ratchet.core.records import Outcome, Turn, with_results
+from ratchet.core.state import State, missing
+from ratchet.core.tools import FINISH
+from ratchet.core.transcript import request
+
+
+def with_request(state: State) -> State:
+    """Rebuild the next request from what is known of the journal."""
+    if state.stop is not None or state.end is not None or finished(state):
+        return replace(state, request=None)
+    turns = _turns_as_known(state)
+    if turns is None:
+        return replace(state, request=None)
+    wanted = request(state.config, turns, state.sandbox.ref.generation)
+    return state if wanted == state.request else replace(state, request=wanted)
+
+
+def _turns_as_known(state: State) -> tuple[Turn, ...] | None:
+    """The journal as it will be once the open turn's results are recorded; None if they are not known."""
+    turn = state.open_turn
+    if turn is None:
+        return state.turns
+    if missing(state):
+        return None
+    return (*state.turns[:-1], with_results(turn, state.known))
+
+
+def finished(state: State) -> bool:
+    """Whether the newest turn holds a `finish` that was taken."""
+    if not state.turns:
+        return False
+    turn = state.turns[-1]
+    results = turn.results if turn.results is not None else state.known
+    ends = {call.index for call in turn.reply.calls if call.tool == FINISH.name}
+    return any(r.index in ends and r.outcome is Outcome.OK for r in results)
+
+
+def finish_arguments(turn: Turn) -> tuple[str, str]:
+    """Summary and result (JSON text, or empty) of the `finish` of a turn."""
+    for call in turn.reply.calls:
+        if call.tool == FINISH.name:
+            arguments = json.loads(call.arguments)
+            result = arguments.get("result")
+            text = (
+                json.dumps(result, ensure_ascii=False, sort_keys=True) if result is not None else ""
+            )
+            return str(arguments.get("summary", "")), text
+    return "", ""

@@ -1,0 +1,182 @@
+"""How the ends of calls change what is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from ratchet.core import events as e
+from ratchet.core import todo
+from ratchet.core.conditions import Reason
+from ratchet.core.evolve.asking import with_request
+from ratchet.core.facts import Receipt
+from ratchet.core.policy import Look, fail, resolve_look, resolve_unknown
+from ratchet.core.records import Call, Outcome, Rerun, Result, Turn
+from ratchet.core.state import State, missing
+from ratchet.core.tools import FINISH, TODO
+
+NOT_RUN = "[not run] An earlier call of this reply did not end well, so this one was not run."
+
+
+FINISH_TOO_EARLY = "[not run] The sandbox was lost meanwhile, and with it what this reply built on."
+
+
+FINISH_NOT_RUN = "[not run] finish is only taken when every other call of its reply succeeded."
+
+
+def call_changed(
+    state: State, event: e.CallEnded | e.CallInterrupted | e.FileChecked | e.PatchTaken
+) -> State:
+    turn = state.open_turn
+    match event:
+        case e.PatchTaken(patch, message):
+            state = replace(state, patch=patch, patch_tried=True, patch_message=message)
+            return advance(state)
+        case _ if turn is None:
+            return state
+        case e.CallEnded(receipt):
+            return _ended(state, turn, receipt)
+        case e.CallInterrupted(key, receipt):
+            return _interrupted(state, turn, key, receipt)
+        case e.FileChecked(key, same):
+            return _checked(state, turn, key, same)
+        case _:
+            assert_never(event)
+
+
+def _current(state: State, turn: Turn, key: str) -> Call | None:
+    """The call without a result that runs under this key now."""
+    for call in missing(state):
+        if turn.current_key(state.task_uid, call.index) == key:
+            return call
+    return None
+
+
+def _ended(state: State, turn: Turn, receipt: Receipt) -> State:
+    call = _current(state, turn, receipt.key)
+    if call is None or call.index in {rerun.index for rerun in state.reruns}:
+        return state
+    if _outcome(receipt) is Outcome.UNKNOWN:
+        return advance(unknown(state, turn, call, receipt, workspace_kept=True))
+    return advance(_know(state, _result(call, receipt)))
+
+
+def _interrupted(state: State, turn: Turn, key: str, receipt: Receipt | None) -> State:
+    call = _current(state, turn, key)
+    if call is None:
+        return state
+    if receipt is None:
+        receipt = Receipt(key, Outcome.CANCELLED, "[not run] The task was ended before this call.")
+        if call.index in {rerun.index for rerun in (*turn.reruns, *state.reruns)}:
+            text = "[outcome unknown] The task was ended before the call could be repeated."
+            receipt = Receipt(key, Outcome.UNKNOWN, text)
+    reruns = tuple(rerun for rerun in state.reruns if rerun.index != call.index)
+    return advance(_know(replace(state, reruns=reruns, look=None), _result(call, receipt)))
+
+
+def _checked(state: State, turn: Turn, key: str, same: bool) -> State:
+    call = _current(state, turn, key)
+    if call is None or state.look is None or state.look.key != key:
+        return state
+    found = resolve_look(
+        turn, call, state.look, same,
+        task_uid=state.task_uid, generation=state.sandbox.ref.generation,
+    )  # fmt: skip
+    return advance(_settle(replace(state, look=None), found))
+
+
+def unknown(
+    state: State, turn: Turn, call: Call, receipt: Receipt, *, workspace_kept: bool
+) -> State:
+    generation = state.sandbox.ref.generation + (0 if workspace_kept else 1)
+    found = resolve_unknown(
+        state.config, turn, call, receipt,
+        task_uid=state.task_uid, next_generation=generation, workspace_kept=workspace_kept,
+    )  # fmt: skip
+    fails = state.config.on_unknown.value == "Fail"
+    if isinstance(found, Result) and fails and state.stop is None:
+        message = (
+            f"Whether call {call.index} of turn {turn.number} ({call.tool}) happened cannot be known, "
+            "and onUnknownOutcome is Fail. Look at what it may have changed before you run the task again."
+        )
+        state = replace(state, stop=fail(Reason.UNKNOWN_OUTCOME, message))
+    return _settle(state, found)
+
+
+def _settle(state: State, found: Result | Rerun | Look) -> State:
+    match found:
+        case Result():
+            return _know(state, found)
+        case Rerun():
+            return replace(state, reruns=(*state.reruns, found))
+        case Look():
+            return replace(state, look=found)
+        case _:
+            assert_never(found)
+
+
+def _know(state: State, result: Result) -> State:
+    return replace(state, known=(*state.known, result))
+
+
+def _outcome(receipt: Receipt) -> Outcome:
+    """The recorded word for a ledger's; one we do not know is honestly unknown."""
+    try:
+        return Outcome(receipt.outcome)
+    except ValueError:
+        return Outcome.UNKNOWN
+
+
+def _result(call: Call, receipt: Receipt) -> Result:
+    return Result(
+        index=call.index,
+        key=receipt.key,
+        outcome=_outcome(receipt),
+        content=receipt.content,
+        exit_code=receipt.exit_code,
+        truncated=receipt.truncated,
+        spill=receipt.spill,
+        duration_ms=receipt.duration_ms,
+        not_utf8=receipt.not_utf8,
+    )
+
+
+def advance(state: State) -> State:
+    """Settle what needs nobody else: calls after a bad end, `todo`, and `finish`."""
+    turn = state.open_turn
+    if turn is None:
+        return state
+    while rest := missing(state):
+        call = rest[0]
+        if call.index in {rerun.index for rerun in state.reruns}:
+            break
+        key = turn.current_key(state.task_uid, call.index)
+        if not all(result.outcome.lets_others_run for result in state.known):
+            state = _know(state, Result(call.index, key, Outcome.NOT_RUN, NOT_RUN))
+        elif call.tool == TODO.name:
+            state = _know(state, todo.run(call, key, _todos(state, turn)))
+        elif call.tool == FINISH.name:
+            settled = _finish(state, turn, call, key)
+            if settled is None:
+                break
+            state = _know(state, settled)
+        else:
+            break
+    return state if missing(state) else with_request(state)
+
+
+def _finish(state: State, turn: Turn, call: Call, key: str) -> Result | None:
+    """The result of `finish`; None while the patch has to be taken first."""
+    if any(result.outcome is not Outcome.OK for result in state.known):
+        return Result(call.index, key, Outcome.NOT_RUN, FINISH_NOT_RUN)
+    if state.sandbox.ref.generation != turn.generation:
+        return Result(call.index, key, Outcome.NOT_RUN, FINISH_TOO_EARLY)
+    if not state.patch_tried:
+        return None
+    return Result(call.index, key, Outcome.OK, "The task ends here.")
+
+
+def _todos(state: State, turn: Turn) -> list[todo.Todo]:
+    calls = {call.index: call for call in turn.reply.calls}
+    here = [(calls[r.index], r) for r in sorted(state.known, key=lambda r: r.index)]
+    return todo.current(state.turns[:-1], here)

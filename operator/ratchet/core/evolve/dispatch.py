@@ -1,0 +1,64 @@
+"""Which part of the state each kind of event changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from ratchet.core import events as e
+from ratchet.core.evolve.calls import call_changed
+from ratchet.core.evolve.journal import (
+    journal_failed,
+    journal_ok,
+    rerun_stored,
+    results_stored,
+    turn_stored,
+)
+from ratchet.core.evolve.model import ask_failed, replied
+from ratchet.core.evolve.sandbox import sandbox_changed
+from ratchet.core.state import State
+
+
+def evolve(state: State, event: e.Event) -> State:
+    """The state after the event."""
+    match event:
+        case e.Replied():
+            return replied(state, event)
+        case e.AskFailed():
+            return ask_failed(state, event)
+        case e.AskingMarked(asking):
+            return journal_ok(replace(state, asking=asking))
+        case e.TurnStored(turn):
+            return turn_stored(journal_ok(state), turn)
+        case e.RerunStored(turn):
+            return rerun_stored(journal_ok(state), turn)
+        case e.ResultsStored(turn):
+            return results_stored(journal_ok(state), turn)
+        case e.EndStored(end):
+            return journal_ok(replace(state, end=end, answer=None, request=None))
+        case e.JournalFailed(at):
+            return journal_failed(state, at)
+        case e.JournalBroken(message):
+            return replace(state, broken=state.broken or message)
+        case e.CancelSeen():
+            return replace(state, cancelled=True)
+        case e.OwnerLost():
+            return replace(state, lost=True)
+        case e.Concluded():
+            return journal_ok(replace(state, concluded=True))
+        case e.SandboxRemoved():
+            return replace(state, removed=True)
+        case (
+            e.SandboxAnswered()
+            | e.SandboxWaited()
+            | e.SandboxVanished()
+            | e.SandboxUnreachable()
+            | e.SandboxChanged()
+            | e.LedgerBound()
+            | e.GenerationRaised()
+        ):
+            return sandbox_changed(state, event)
+        case e.CallEnded() | e.CallInterrupted() | e.FileChecked() | e.PatchTaken():
+            return call_changed(state, event)
+        case _:
+            assert_never(event)

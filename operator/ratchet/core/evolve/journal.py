@@ -1,0 +1,76 @@
+"""How writes to the journal, and their absence, change what is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from ratchet.core.evolve.asking import with_request
+from ratchet.core.evolve.calls import advance
+from ratchet.core.policy import after_reply, backoff
+from ratchet.core.records import Turn, turn_hash
+from ratchet.core.state import Backoff, State
+
+
+def journal_ok(state: State) -> State:
+    return replace(state, journal_backoff=Backoff()) if state.journal_backoff.failures else state
+
+
+def journal_failed(state: State, at: datetime) -> State:
+    failures = state.journal_backoff.failures + 1
+    pause = backoff(failures, 0.0, first=0.2, most=10.0)
+    return replace(state, journal_backoff=Backoff(failures, at + pause))
+
+
+def turn_stored(state: State, turn: Turn) -> State:
+    state = replace(
+        state,
+        turns=(*state.turns, turn),
+        answer=None,
+        request=None,
+        known=(),
+        reruns=(),
+        look=None,
+        patch=None,
+        patch_tried=False,
+        attempt=1,
+        failures=0,
+        waits=0,
+        model_backoff=Backoff(),
+        model_message="",
+    )
+    if turn.complete:
+        return _completed(state, turn)
+    return advance(state)
+
+
+def _completed(state: State, turn: Turn) -> State:
+    """The newest turn is complete as stored: it is a link of the chain now."""
+    state = replace(
+        state, head=turn_hash(turn), stop=state.stop or after_reply(state.config, state.turns)
+    )
+    return with_request(state)
+
+
+def rerun_stored(state: State, turn: Turn) -> State:
+    if state.open_turn is None or turn.number != state.open_turn.number:
+        return state
+    stored = {rerun.key for rerun in turn.reruns}
+    waiting = tuple(rerun for rerun in state.reruns if rerun.key not in stored)
+    return replace(state, turns=(*state.turns[:-1], turn), reruns=waiting)
+
+
+def results_stored(state: State, turn: Turn) -> State:
+    if state.open_turn is None or turn.number != state.open_turn.number:
+        return state
+    before = state.request
+    state = replace(state, turns=(*state.turns[:-1], turn), known=(), reruns=(), look=None)
+    state = _completed(state, turn)
+    if state.answer is not None and (
+        state.request is None or state.answer.digest != state.request.digest
+    ):
+        # The stored turn is not what the model was shown: its answer is to another question.
+        state = replace(state, answer=None, lost_requests=state.lost_requests + 1)
+    if before is not None and state.request != before:
+        state = replace(state, attempt=state.attempt + 1)
+    return state

@@ -1,0 +1,110 @@
+"""How sandboxes that come and go change what is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from ratchet.core import events as e
+from ratchet.core.conditions import Reason
+from ratchet.core.evolve.asking import finished, with_request
+from ratchet.core.evolve.calls import advance, unknown
+from ratchet.core.evolve.journal import journal_ok
+from ratchet.core.facts import Receipt, SandboxRef
+from ratchet.core.policy import MAX_GENERATIONS, backoff, fail
+from ratchet.core.records import Outcome
+from ratchet.core.state import Backoff, Sandbox, SandboxPhase, State, in_sandbox, missing
+from ratchet.core.tools import FINISH
+
+_SandboxEvent = (
+    e.SandboxAnswered
+    | e.SandboxWaited
+    | e.SandboxVanished
+    | e.SandboxUnreachable
+    | e.SandboxChanged
+    | e.LedgerBound
+    | e.GenerationRaised
+)
+
+
+def sandbox_changed(state: State, event: _SandboxEvent) -> State:
+    sandbox = state.sandbox
+    match event:
+        case e.SandboxAnswered(ref):
+            return _sandbox_answered(state, ref)
+        case e.SandboxWaited(reason, message, at, hopeless):
+            same = sandbox.phase is SandboxPhase.WAITING and sandbox.reason == reason
+            waiting = replace(
+                sandbox,
+                phase=SandboxPhase.WAITING,
+                since=sandbox.since if same and sandbox.since else at,
+                reason=reason,
+                message=message,
+                hopeless=hopeless,
+            )
+            return replace(state, sandbox=waiting)
+        case e.SandboxVanished(generation, message):
+            if generation != sandbox.ref.generation or sandbox.phase is SandboxPhase.GONE:
+                return state
+            return _vanished(state, message)
+        case e.SandboxUnreachable(message, at):
+            failures = sandbox.backoff.failures + 1
+            pause = backoff(failures, 0.0, first=0.2, most=5.0)
+            away = replace(
+                sandbox,
+                phase=SandboxPhase.UNSEEN,
+                message=message,
+                backoff=Backoff(failures, at + pause),
+            )
+            return replace(state, sandbox=away)
+        case e.SandboxChanged():
+            if sandbox.phase in (SandboxPhase.GONE, SandboxPhase.UNSEEN):
+                return state
+            seen = replace(sandbox, phase=SandboxPhase.UNSEEN)
+            return replace(state, sandbox=seen)
+        case e.LedgerBound(ref):
+            return journal_ok(replace(state, sandbox=replace(sandbox, ref=ref)))
+        case e.GenerationRaised(ref):
+            raised = replace(state, sandbox=Sandbox(ref, fenced=True))
+            return with_request(journal_ok(raised))
+        case _:
+            assert_never(event)
+
+
+def _sandbox_answered(state: State, ref: SandboxRef) -> State:
+    sandbox = state.sandbox
+    if ref.generation != sandbox.ref.generation:
+        return state
+    if sandbox.ref.ledger and ref.ledger != sandbox.ref.ledger:
+        return _vanished(state, f"the ledger {sandbox.ref.ledger} is gone, another one is there")
+    ready = Sandbox(ref if not sandbox.ref.ledger else sandbox.ref, SandboxPhase.READY, fenced=True)
+    if not sandbox.ref.ledger:
+        # Not bound yet: decide() wishes for that, and only then sends calls.
+        ready = replace(ready, ref=replace(sandbox.ref, pod=ref.pod), message=ref.ledger)
+    return replace(state, sandbox=ready)
+
+
+def _vanished(state: State, message: str) -> State:
+    """The generation is lost: every call that may have run there is settled before the next one."""
+    bound = bool(state.sandbox.ref.ledger)
+    gone = replace(
+        state.sandbox, phase=SandboxPhase.GONE, fenced=True, message=message, backoff=Backoff()
+    )
+    state = replace(state, sandbox=gone, look=None)
+    if finished(state) or [call.tool for call in missing(state)] == [FINISH.name]:
+        # The work is lost with the workspace: the finish is taken, and has no result.
+        return advance(replace(state, patch_tried=True, patch_message=message))
+    if state.sandbox.ref.generation >= MAX_GENERATIONS:
+        text = f"{MAX_GENERATIONS} sandboxes of this task were lost. The last time: {message}"
+        state = replace(state, stop=state.stop or fail(Reason.SANDBOX_FAILED, text))
+    turn = state.open_turn
+    if turn is None or not bound:
+        return state
+    calls = [call for call in missing(state) if in_sandbox(call)]
+    if turn.number != state.inherited:
+        calls = calls[:1]  # ours run one after another, so only the first can have been sent
+    for call in calls:
+        if call.index not in {rerun.index for rerun in state.reruns}:
+            receipt = Receipt(turn.current_key(state.task_uid, call.index), Outcome.UNKNOWN)
+            state = unknown(state, turn, call, receipt, workspace_kept=False)
+    return advance(state)
