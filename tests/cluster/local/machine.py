@@ -75,7 +75,8 @@ def up() -> Cluster:
     programs = binaries.ensure()
     slot = _allocate()
     with _held(slot):
-        return _start(slot, programs)
+        # Another `up` of this checkout may have held the lock and done the work.
+        return _running() or _start(slot, programs)
 
 
 def _running() -> Cluster | None:
@@ -99,6 +100,7 @@ def _repaired() -> Cluster | None:
         return None
     try:
         with _held(slot), step(f"start again: {', '.join(broken)}"):
+            known = record.read(slot) or known
             cluster = _describe(slot, launch.repair(slot, known))
     except ClusterError as error:
         say(f"{error}\nmaking the cluster anew")

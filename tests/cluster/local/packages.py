@@ -14,7 +14,7 @@ PLUGINS = ("ptp", "host-local", "loopback")
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A program and the Debian package that brings it."""
+    """A program (or another file) and the Debian package that brings it."""
 
     program: str
     package: str
@@ -30,7 +30,12 @@ NODE = (
     Need("nsenter", "util-linux"),
     Need("openssl", "openssl"),
 )
-IMAGES = (Need("buildah", "buildah"), Need("mmdebstrap", "mmdebstrap"))
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+IMAGES = (
+    Need("buildah", "buildah"),
+    Need("mmdebstrap", "mmdebstrap"),
+    Need(KEYRING, "debian-archive-keyring"),
+)
 
 
 def plugin_folder() -> Path | None:
@@ -45,6 +50,8 @@ def present(need: Need) -> bool:
     """Whether this machine has it."""
     if need.program in PLUGINS:
         return plugin_folder() is not None
+    if need.program == KEYRING:
+        return Path(KEYRING).is_file()
     return find(need.program) is not None
 
 
