@@ -1,0 +1,249 @@
+"""Becoming the owner of a task on the API server (ports.Journals).
+
+The order matters. What the task runs with is found out first, since a task that cannot begin is
+not claimed. Then the epoch is raised, by compare-and-set. Only then is the journal read: from that
+moment an owner before us can still add a record, but none that we would not find under its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from ratchet.api import names
+from ratchet.core.conditions import Phase, Reason
+from ratchet.core.config import Config
+from ratchet.core.records import Record, Start, Turn
+from ratchet.core.status import conditions_of_failure, conditions_of_wait
+from ratchet.edges import kube, taskstatus, wire
+from ratchet.edges.answers import FAILURES, Meaning, away, find, meaning
+from ratchet.edges.journal import TRIES, KubeJournal, Seen, utc_now
+from ratchet.edges.resolving import Trouble, read_config
+from ratchet.ports import Claim, JournalAway, JournalRefused, TaskRef
+
+Object = Mapping[str, Any]
+
+
+class KubeJournals:
+    """Where tasks are claimed (ports.Journals). One object for all tasks.
+
+    `now` dates what the journals write by themselves: conditions and results.
+    """
+
+    def __init__(self, api: kube.Api, now: Callable[[], datetime] = utc_now) -> None:
+        self._api = api
+        self._now = now
+
+    async def claim(
+        self, task: TaskRef, holder: str, now: datetime
+    ) -> tuple[Claim, KubeJournal] | None:
+        """Become the owner; see ports.Journals.
+
+        Also None, with conditions that say why, if the journal holds what is no record of the
+        task. Raises JournalAway, and JournalRefused if record 0 is refused.
+        """
+        for _ in range(TRIES):
+            current = await find(self._api, kube.task(task.namespace, task.name))
+            if current is None or _nothing_to_do(task, current):
+                return None
+            try:
+                return await self._claim(task, current, holder, now)
+            except _Changed:
+                continue
+            except wire.NewerJournal as newer:
+                trouble = Trouble(Phase.WAITING, Reason.JOURNAL_CONFLICT, str(newer))
+            except wire.Unreadable as fault:
+                trouble = Trouble(Phase.FAILED, Reason.JOURNAL_CONFLICT, str(fault))
+            except _CannotBegin as reason:
+                trouble = reason.trouble
+            await self._tell(task, trouble, now)
+            return None
+        raise JournalAway(f"task {task} was changed {TRIES} times while it was being claimed")
+
+    async def _claim(
+        self, task: TaskRef, current: Object, holder: str, now: datetime
+    ) -> tuple[Claim, KubeJournal]:
+        stored = await find(self._api, _record_path(task, 0))
+        config = await self._config(task, current, stored)
+        lost = await self._left_behind(task, current)
+        fields = _owner_fields(current, config, holder, now, lost=lost)
+        claimed = await self._become_owner(task, current, fields)
+        epoch = taskstatus.epoch(claimed)
+        has_journal = epoch > 1 or stored is not None
+        records, seen = await self._records(task) if has_journal else ((), {})
+        if not records:
+            records = (await self._start(task, Start(config, epoch)),)
+        elif not isinstance(records[0], Start):
+            raise wire.Unreadable(f"AgentTurn 0 of task {task} is gone: somebody deleted it")
+        claim = _claim(task, claimed, records, counted=lost)
+        return claim, KubeJournal(self._api, task, claimed, seen, self._now)
+
+    async def _config(self, task: TaskRef, current: Object, stored: Object | None) -> Config:
+        """What the task runs with: as record 0 has it, or found out now."""
+        if stored is not None:
+            return _start_from(task, stored).config
+        found = await read_config(self._api, current)
+        if isinstance(found, Trouble):
+            raise _CannotBegin(found)
+        return found
+
+    async def _left_behind(self, task: TaskRef, current: Object) -> bool:
+        """Whether an earlier owner was lost while it asked for a turn that is not recorded."""
+        asking = taskstatus.asking_of(current)
+        if asking is None:
+            return False
+        return await find(self._api, _record_path(task, asking.turn)) is None
+
+    async def _become_owner(
+        self, task: TaskRef, current: Object, fields: taskstatus.Fields
+    ) -> Object:
+        patch = [*taskstatus.is_unchanged(current), *taskstatus.changes(current, fields)]
+        path = kube.task(task.namespace, task.name, "status")
+        try:
+            return await self._api.request("PATCH", path, patch, content_type=kube.JSON_PATCH)
+        except FAILURES as failure:
+            match meaning(failure):
+                case Meaning.LOST_RACE | Meaning.GONE:
+                    raise _Changed from failure
+                case Meaning.UNKNOWN:
+                    found = await find(self._api, kube.task(task.namespace, task.name))
+                    if found and taskstatus.status(found).get("owner") == fields["owner"]:
+                        return found
+                case Meaning.REFUSED:
+                    raise JournalRefused(f"the claim of {task} was refused: {failure}") from failure
+                case _:
+                    pass
+            raise away(failure) from failure
+
+    async def _records(self, task: TaskRef) -> tuple[tuple[Record, ...], dict[int, Seen]]:
+        """The journal in order, and the versions of the turns that are not complete."""
+        selector = names.task_selector(task.uid, component=names.COMPONENT_JOURNAL)
+        records: list[Record] = []
+        seen: dict[int, Seen] = {}
+        try:
+            async for found in kube.pages(self._api, kube.turn(task.namespace), selector):
+                record = wire.from_object(task, found)
+                records.append(record)
+                if isinstance(record, Turn) and not record.complete:
+                    seen[record.number] = Seen.of(found)
+        except FAILURES as failure:
+            raise away(failure) from failure
+        return tuple(sorted(records, key=lambda record: record.number)), seen
+
+    async def _start(self, task: TaskRef, start: Start) -> Start:
+        """Create record 0, or take the one that is there."""
+        body = wire.to_object(task, start)
+        try:
+            return _start_from(
+                task, await self._api.request("POST", kube.turn(task.namespace), body)
+            )
+        except FAILURES as failure:
+            if meaning(failure) in (Meaning.EXISTS, Meaning.UNKNOWN):
+                stored = await find(self._api, _record_path(task, 0))
+                if stored is not None:
+                    return _start_from(task, stored)
+            if meaning(failure) is Meaning.GONE:
+                raise _Changed from failure
+            if meaning(failure) in (Meaning.REFUSED, Meaning.LOST_RACE):
+                raise JournalRefused(f"record 0 of {task} was refused: {failure}") from failure
+            raise away(failure) from failure
+
+    async def _tell(self, task: TaskRef, trouble: Trouble, now: datetime) -> None:
+        """Say in the status why the task is not begun; written only where it is news.
+
+        If the task changes meanwhile nothing is written: it will be looked at again.
+        """
+        path = kube.task(task.namespace, task.name)
+        current = await find(self._api, path)
+        if current is None or _nothing_to_do(task, current):
+            return
+        conditions_of = (
+            conditions_of_failure if trouble.phase is Phase.FAILED else conditions_of_wait
+        )
+        conditions = conditions_of(trouble.reason, trouble.message)
+        fields = taskstatus.outlook_fields(
+            current, trouble.phase, trouble.reason, trouble.message, conditions, now
+        )
+        patch = taskstatus.changes(current, {**fields, "doing": None})
+        if not patch:
+            return
+        patch = [*taskstatus.is_unchanged(current), *patch]
+        try:
+            await self._api.request("PATCH", f"{path}/status", patch, content_type=kube.JSON_PATCH)
+        except FAILURES as failure:
+            if meaning(failure) not in (Meaning.LOST_RACE, Meaning.GONE):
+                raise away(failure) from failure
+
+
+class _Changed(Exception):
+    """The task is not as it was read: look again."""
+
+
+class _CannotBegin(Exception):
+    """The task cannot be resolved."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(trouble.message)
+        self.trouble = trouble
+
+
+def _nothing_to_do(task: TaskRef, current: Object) -> bool:
+    return (
+        taskstatus.uid(current) != task.uid
+        or taskstatus.is_finished(current)
+        or "deletionTimestamp" in current["metadata"]
+    )
+
+
+def _record_path(task: TaskRef, number: int) -> str:
+    return kube.turn(task.namespace, names.turn_name(task.name, task.uid, number))
+
+
+def _start_from(task: TaskRef, found: Object) -> Start:
+    record = wire.from_object(task, found)
+    if not isinstance(record, Start):
+        raise wire.Unreadable(f"AgentTurn {found['metadata']['name']} is not of kind Start.")
+    return record
+
+
+def _owner_fields(
+    current: Object, config: Config, holder: str, now: datetime, *, lost: bool
+) -> taskstatus.Fields:
+    epoch = taskstatus.epoch(current) + 1
+    fields: taskstatus.Fields = {"owner": {"holder": holder, "epoch": epoch}}
+    if taskstatus.time_of(current, "startTime") is None:
+        fields["startTime"] = wire.rfc3339(now)
+        if config.active_deadline_s is not None:
+            seconds = timedelta(seconds=config.active_deadline_s)
+            fields["deadline"] = wire.rfc3339(now + seconds)
+    asking = taskstatus.asking_of(current)
+    if lost and asking is not None:
+        before: Object = taskstatus.status(current)["asking"]
+        fields["asking"] = {**before, "lost": asking.lost + 1}
+        fields["lostRequests"] = taskstatus.status(current).get("lostRequests", 0) + 1
+    return fields
+
+
+def _claim(task: TaskRef, claimed: Object, records: tuple[Record, ...], *, counted: bool) -> Claim:
+    status = taskstatus.status(claimed)
+    started = taskstatus.time_of(claimed, "startTime")
+    assert started is not None  # written by the claim, if not before
+    asking = taskstatus.asking_of(claimed)
+    lost = status.get("lostRequests", 0)
+    if asking is not None and any(record.number == asking.turn for record in records):
+        # The owner before us recorded the reply after all, between our look and our claim.
+        lost -= counted
+        asking = replace(asking, lost=asking.lost - counted)
+    return Claim(
+        task=task,
+        epoch=taskstatus.epoch(claimed),
+        started=started,
+        deadline=taskstatus.time_of(claimed, "deadline"),
+        cancel=bool((claimed.get("spec") or {}).get("cancel")),
+        asking=asking,
+        lost_requests=lost,
+        sandbox=taskstatus.sandbox_of(claimed),
+        records=records,
+    )
