@@ -26,6 +26,9 @@ _START_S: Final = 10.0
 _SAVE_S: Final = 10.0
 _LAST_WORDS_S: Final = 1.0
 """How long a shell that says it ends may take to be gone."""
+_SYNTAX_ERROR: Final = 2
+"""Exit code of a script that cannot be parsed, as shells have it."""
+_SYNTAX_LIMIT: Final = 64 * 1024
 _LEFT_OVERS: Final = 64
 """Ended calls whose background processes may still write; the oldest is cut off beyond that."""
 
@@ -38,7 +41,7 @@ _KEPT_SH: Final = (
     "[the shell was started again with the directory, exported variables, aliases and options "
     "from before this command; functions, other variables and background processes are gone]"
 )
-_LOST: Final = "[the shell was killed, or replaced by exec, before it could report]"
+_LOST: Final = "[the shell ended without a word: killed, replaced by exec, or ended by an error]"
 _KILLED: Final = "[the command and everything that the shell had started were killed]"
 _EXITED: Final = (
     "[this ended the shell (exit or set -e); it is started again with its directory, variables, "
@@ -139,6 +142,9 @@ class Shell:
         with self._files(command) as (script, fifo):
             pump = Pump(fifo, capture)
             self._keep(pump)
+            if not process.bash and (wrong := await self._syntax_error(process, script)):
+                capture.feed(wrong)
+                return End.DONE, _SYNTAX_ERROR, ()
             process.expect(nonce)
             text = driver.call(bash=process.bash, nonce=nonce, command=script, output=fifo)
             try:
@@ -151,6 +157,15 @@ class Shell:
                 return await self._conclude(process, nonce, stop)
             finally:
                 pump.end_call()
+
+    async def _syntax_error(self, process: ShellProcess, script: Path) -> bytes:
+        """What is wrong with a script: POSIX lets a shell end at a syntax error in a `.` file."""
+        checked = await self._children.run(
+            [str(process.path), "-n", str(script)],
+            environment=self._environment, folder=self._config.workspace,
+            limit=_SYNTAX_LIMIT, timeout=_START_S,
+        )  # fmt: skip
+        return f"{checked.errors}\n".encode() if checked.code else b""
 
     async def _conclude(
         self, process: ShellProcess, nonce: str, stop: "asyncio.Future[None]"

@@ -19,9 +19,12 @@ _PLACES: Final = ("/bin", "/usr/bin", "/usr/local/bin")
 class ShellProcess:
     """A shell that reads its script from a pipe. `report` and `saved` belong to one nonce."""
 
-    def __init__(self, child: Child, *, bash: bool, control: int, state: int, report: int) -> None:
+    def __init__(
+        self, child: Child, path: Path, *, bash: bool, control: int, state: int, report: int
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.child = child
+        self.path = path
         self.bash = bash
         self.report: asyncio.Future[driver.Report] = loop.create_future()
         self.saved: asyncio.Future[bytes] = loop.create_future()
@@ -134,4 +137,4 @@ def start(
     finally:
         for descriptor in (stdin, stdout, stderr):
             os.close(descriptor)
-    return ShellProcess(child, bash=bash, control=control, state=state, report=report)
+    return ShellProcess(child, path, bash=bash, control=control, state=state, report=report)
