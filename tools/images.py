@@ -27,6 +27,8 @@ class Image:
     name: str
     dockerfile: str
     context: str = "."
+    target: str = ""
+    """Stage of the Dockerfile; empty: the last."""
     value: str = ""
     """Where the chart's values have it, below `images`; empty where the chart does not use it."""
 
@@ -40,14 +42,16 @@ IMAGES = (
     Image("ratchet-operator", "Dockerfile", value="operator"),
     Image(
         "ratchet-sandbox-server",
-        "sandbox-image/Dockerfile.server",
+        "sandbox-image/Dockerfile",
         context="sandbox-image",
+        target="server",
         value="sandboxServer",
     ),
     Image(
         "ratchet-runner",
-        "sandbox-image/Dockerfile.runner",
+        "sandbox-image/Dockerfile",
         context="sandbox-image",
+        target="runner",
         value="runner",
     ),
     Image("ratchet-fake-sglang", "inference/fake/Dockerfile", value="fakeSglang"),
@@ -108,6 +112,7 @@ def push(registry: str) -> None:
 
 def _build(image: Image) -> str:
     words = ["--file", image.dockerfile, "--tag", image.tag, "--context", image.context]
+    words += ["--target", image.target] if image.target else []
     return _cluster("build-image", *words).strip().splitlines()[-1]
 
 

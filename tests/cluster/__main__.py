@@ -25,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--file", required=True, type=Path, help="the Dockerfile")
     build.add_argument("--tag", required=True, help="NAME:TAG of the image")
     build.add_argument("--context", type=Path, help="folder to build from (default: the file's)")
+    build.add_argument("--target", default="", help="stage of the Dockerfile (default: the last)")
     build.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
     return parser
 
@@ -77,8 +78,9 @@ def _answers() -> bool:
 
 def _build(options: argparse.Namespace) -> None:
     arguments = dict(word.partition("=")[::2] for word in options.build_arg)
-    context = options.context or options.file.parent
-    print(image_builder.build(options.file, options.tag, context.resolve(), arguments))
+    context = (options.context or options.file.parent).resolve()
+    recipe = image_builder.Recipe(options.file, options.tag, context, arguments, options.target)
+    print(image_builder.build(recipe))
 
 
 def _load(archives: Sequence[Path]) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cluster import base_image, build_context, folders, pip_settings
@@ -14,6 +15,23 @@ from tests.cluster.local import packages
 KEPT_LAYERS = 100
 KEPT = 3
 """Archives of one image that stay in the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What one image is built from. `target`: the stage of the Dockerfile, the last one if empty."""
+
+    dockerfile: Path
+    tag: str
+    context: Path
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+
+    def options(self, arguments: Mapping[str, str]) -> list[str]:
+        """The words that docker and buildah have in common."""
+        words = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+        stage = [f"--target={self.target}"] if self.target else []
+        return [*words, *stage, "--tag", self.tag, f"--file={self.dockerfile}", str(self.context)]
 
 
 def docker_answers() -> bool:
@@ -27,18 +45,18 @@ def archive_path(tag: str, digest: str) -> Path:
     return folders.cache() / "images" / slug / f"{digest}.tar"
 
 
-def build(dockerfile: Path, tag: str, context: Path, arguments: Mapping[str, str]) -> Path:
+def build(recipe: Recipe) -> Path:
     """A docker-archive of the image; built only if something it depends on has changed.
 
     With buildah the build argument BASE is our own base image unless it is given.
     """
-    if not dockerfile.is_file():
-        raise ClusterError(f"{dockerfile} does not exist: name a Dockerfile with --file")
+    if not recipe.dockerfile.is_file():
+        raise ClusterError(f"{recipe.dockerfile} does not exist: name a Dockerfile with --file")
     docker = docker_answers()
-    parameters = [f"{name}={value}" for name, value in sorted(arguments.items())]
-    builder = "docker" if docker else base_image.key()
-    digest = build_context.content_digest(dockerfile, context, [tag, builder, *parameters])
-    target = archive_path(tag, digest)
+    parameters = [f"{name}={value}" for name, value in sorted(recipe.arguments.items())]
+    parameters += [recipe.tag, recipe.target, "docker" if docker else base_image.key()]
+    digest = build_context.content_digest(recipe.dockerfile, recipe.context, parameters)
+    tag, target = recipe.tag, archive_path(recipe.tag, digest)
     if target.is_file():
         os.utime(target)
         say(f"{tag} is unchanged")
@@ -48,7 +66,7 @@ def build(dockerfile: Path, tag: str, context: Path, arguments: Mapping[str, str
         partial = target.with_name(f".{target.name}")
         partial.unlink(missing_ok=True)
         make = _with_docker if docker else _with_buildah
-        make(dockerfile, tag, context, arguments, partial)
+        make(recipe, partial)
         partial.replace(target)
         _prune(target.parent)
     return target
@@ -60,14 +78,11 @@ def _prune(folder: Path) -> None:
         tar.unlink()
 
 
-def _with_docker(
-    dockerfile: Path, tag: str, context: Path, arguments: Mapping[str, str], tar: Path
-) -> None:
-    words = [f"--build-arg={name}={value}" for name, value in arguments.items()]
-    with step(f"build {tag} with Docker"):
-        docker = ["docker", "build", "--network=host", "--tag", tag, "--file", str(dockerfile)]
-        run([*docker, *words, str(context)], timeout=1800)
-        run(["docker", "save", "--output", tar, tag], timeout=600)
+def _with_docker(recipe: Recipe, tar: Path) -> None:
+    with step(f"build {recipe.tag} with Docker"):
+        options = recipe.options(recipe.arguments)
+        run(["docker", "build", "--network=host", *options], timeout=1800)
+        run(["docker", "save", "--output", tar, recipe.tag], timeout=600)
 
 
 def buildah() -> list[str]:
@@ -78,28 +93,25 @@ def buildah() -> list[str]:
     return ["unshare", "--mount", "buildah", *folder, "--storage-driver=overlay"]
 
 
-def _with_buildah(
-    dockerfile: Path, tag: str, context: Path, arguments: Mapping[str, str], tar: Path
-) -> None:
+def _with_buildah(recipe: Recipe, tar: Path) -> None:
     if os.geteuid() != 0:
         raise ClusterError("images are built without Docker by root only: run as root")
     packages.ensure(packages.IMAGES)
-    given = dict(arguments)
+    given = dict(recipe.arguments)
     if "BASE" not in given:
         given["BASE"] = base_image.ensure(buildah())
-    with step(f"build {tag}"), tempfile.TemporaryDirectory() as scratch:
-        listed = build_context.ignore_file(dockerfile, context)
+    with step(f"build {recipe.tag}"), tempfile.TemporaryDirectory() as scratch:
+        listed = build_context.ignore_file(recipe.dockerfile, recipe.context)
         run(
             [*buildah(), "bud", "--isolation=chroot", "--network=host", "--layers", "--pull-never"]
             + ([f"--ignorefile={listed}"] if listed is not None else [])
             + pip_settings.volumes(Path(scratch), pip_settings.host_environment())
-            + [f"--build-arg={name}={value}" for name, value in given.items()]
-            + [f"--iidfile={scratch}/id", "--tag", tag, f"--file={dockerfile}", str(context)],
+            + [f"--iidfile={scratch}/id", *recipe.options(given)],
             timeout=1800,
         )
         # By its id: by a name, the archive would carry every other name of the image too.
         identity = Path(scratch, "id").read_text().strip()
-        run([*buildah(), "push", "--quiet", identity, f"docker-archive:{tar}:{tag}"], timeout=600)
+        run([*buildah(), "push", "--quiet", identity, f"docker-archive:{tar}:{recipe.tag}"], timeout=600)
         _prune_layers()
 
 
