@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ratchet.api import names
+
 Amounts = tuple[tuple[str, str], ...]
 """Kubernetes quantities by resource name."""
 
@@ -19,7 +21,10 @@ class SandboxSettings:
     server_image: str
     runner_image: str
     operator_namespace: str
-    operator_labels: tuple[tuple[str, str], ...]
+    operator_labels: tuple[tuple[str, str], ...] = (
+        (names.LABEL_PART_OF, names.MANAGED_BY),
+        (names.LABEL_COMPONENT, "operator"),
+    )
     pull_policy: str = "IfNotPresent"
     requests: Amounts = field(default=(("cpu", "100m"), ("memory", "128Mi")))
     limits: Amounts = field(default=(("cpu", "2"), ("memory", "2Gi"), ("ephemeral-storage", "5Gi")))

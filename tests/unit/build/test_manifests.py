@@ -22,7 +22,6 @@ from ratchet.build.resources import quantity, shell_resources
 from ratchet.build.secret import sandbox_secret
 from ratchet.build.settings import SandboxSettings
 from ratchet.core.config import Resources, SandboxConfig
-
 from ratchet_sandbox import protocol
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -1,0 +1,244 @@
+"""The sandbox port over a real cluster: pods that come and go, and the servers in them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import Any, Final
+
+import aiohttp
+
+from ratchet.api import names
+from ratchet.build.files import FilesUnfit
+from ratchet.build.generation import Generation
+from ratchet.build.podstate import PodState, Stage, sandbox_condition
+from ratchet.build.settings import SandboxSettings
+from ratchet.core.conditions import Reason
+from ratchet.core.config import Config
+from ratchet.core.facts import CallOrder, Receipt, SandboxRef
+from ratchet.core.records import Outcome, Patch
+from ratchet.edges.certificates import server_name
+from ratchet.edges.kube import Api
+from ratchet.edges.pods import Pods, Refused
+from ratchet.edges.sandbox import PORT, WAIT_S, Diff, Found, SandboxClient, new_session
+from ratchet.edges.startfiles import FileMissing, read_files
+from ratchet.ports import (
+    SandboxAway,
+    SandboxGone,
+    SandboxPending,
+    SandboxReady,
+    SandboxRefused,
+    TaskRef,
+)
+
+LOOK_AGAIN_S: Final = 2.0
+"""How long `changed` waits: the watch wakes the loop earlier, this is for what a watch misses."""
+INTERRUPT_S: Final = 4.5
+"""Within what the end of an interrupted call must be known; the port grants 5 s."""
+PATCH_INLINE_MAX: Final = 100 * 1024
+"""Largest patch, in bytes, that goes into the journal."""
+
+Seen = SandboxReady | SandboxPending | SandboxGone
+
+
+class KubeSandboxes:
+    """Sandboxes of claimed tasks (ports.Sandboxes). Close it after the last loop has ended."""
+
+    def __init__(
+        self,
+        api: Api,
+        settings: SandboxSettings,
+        *,
+        port: int = PORT,
+        wait_s: float = WAIT_S,
+        interrupt_s: float = INTERRUPT_S,
+    ) -> None:
+        self.api = api
+        self.pods = Pods(api, settings)
+        self.port = port
+        self.wait_s = wait_s
+        self.interrupt_s = interrupt_s
+        self._session: aiohttp.ClientSession | None = None
+
+    def of(self, task: TaskRef, epoch: int) -> KubeSandbox:
+        return KubeSandbox(self, task, epoch)
+
+    async def close(self) -> None:
+        """Close all connections to sandboxes."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = new_session()
+        return self._session
+
+
+class KubeSandbox:
+    """The sandbox side of one claim (ports.Sandbox)."""
+
+    def __init__(self, home: KubeSandboxes, task: TaskRef, epoch: int) -> None:
+        self._home = home
+        self._task = task
+        self._epoch = epoch
+        self._hard_timeout_s = 300
+        self._known: tuple[str, SandboxClient] | None = None
+        """The client of the pod that answered last, with the pod's uid and address."""
+
+    # --- the pod ---
+
+    async def prepare(self, config: Config, wanted: SandboxRef) -> Seen:
+        """See ports.Sandbox. A missing pod is made only while no ledger of it is known."""
+        self._hard_timeout_s = config.sandbox.hard_timeout_s
+        generation = self._generation(wanted)
+        pod = await self._home.pods.find(generation)
+        if pod is None and not wanted.ledger:
+            return await self._create(generation, config)
+        state = sandbox_condition(pod)
+        if pod is None or state.stage in (Stage.GONE, Stage.FAILED):
+            return SandboxGone(state.message)
+        if _owner(pod) != self._task.uid:
+            return _hopeless(f"There is a pod {generation.name} of somebody else; delete it.")
+        if state.stage is not Stage.READY:
+            return _pending(state)
+        return await self._greet(generation, pod, wanted)
+
+    async def changed(self, wanted: SandboxRef) -> None:
+        await asyncio.sleep(LOOK_AGAIN_S)
+
+    async def remove(self) -> None:
+        self._known = None
+        await self._home.pods.remove(self._task)
+
+    def _generation(self, wanted: SandboxRef) -> Generation:
+        task = self._task
+        return Generation(task.namespace, task.name, task.uid, wanted.generation)
+
+    async def _create(self, generation: Generation, config: Config) -> SandboxPending:
+        try:
+            files = await read_files(self._home.api, generation.namespace, config.files)
+            await self._home.pods.create(generation, config.sandbox, files)
+        except FileMissing as missing:
+            return SandboxPending(Reason.CONFIG_MAP_NOT_FOUND, str(missing), hopeless=True)
+        except Refused as refused:
+            if refused.quota:
+                return SandboxPending(Reason.SANDBOX_UNSCHEDULABLE, str(refused))
+            return _hopeless(str(refused))
+        except (FilesUnfit, ValueError) as unfit:
+            return SandboxPending(Reason.CONFIG_INVALID, str(unfit), hopeless=True)
+        return SandboxPending(
+            Reason.SANDBOX_STARTING, f"Sandbox pod {generation.name} has been created."
+        )
+
+    async def _greet(self, generation: Generation, pod: dict[str, Any], wanted: SandboxRef) -> Seen:
+        """Ask a ready pod which ledger it has, and raise our epoch there."""
+        client = await self._client_of(generation, pod)
+        if client is None:
+            return _hopeless(
+                f"Secret {generation.name} of the sandbox is gone, so that nobody can talk to "
+                f"pod {generation.name} any more; delete the pod, and a new one is made."
+            )
+        info = await client.info()
+        if info.task_uid != self._task.uid:
+            return _hopeless(f"Pod {generation.name} serves task {info.task_uid}, not this one.")
+        if wanted.ledger and info.ledger != wanted.ledger:
+            return SandboxGone(
+                f"Pod {generation.name} has another ledger ({info.ledger}) than the one that was "
+                f"used ({wanted.ledger}): it was replaced."
+            )
+        client.ledger = info.ledger
+        await client.raise_epoch()
+        return SandboxReady(SandboxRef(wanted.generation, info.ledger, generation.name))
+
+    async def _client_of(self, generation: Generation, pod: dict[str, Any]) -> SandboxClient | None:
+        address = str(pod["status"].get("podIP") or "")
+        mark = f"{pod['metadata'].get('uid')} {address}"
+        if self._known is not None and self._known[0] == mark:
+            return self._known[1]
+        identity = await self._home.pods.identity(generation)
+        if identity is None:
+            return None
+        client = SandboxClient(
+            self._home.session,
+            pod=generation.name,
+            address=address,
+            port=self._home.port,
+            identity=identity,
+            server_name=server_name(self._task.uid, generation.number),
+            epoch=self._epoch,
+        )
+        self._known = mark, client
+        return client
+
+    # --- calls ---
+
+    @property
+    def _client(self) -> SandboxClient:
+        if self._known is None or not self._known[1].ledger:
+            raise SandboxAway(f"the sandbox of task {self._task} is not known to be up")
+        return self._known[1]
+
+    async def run(self, order: CallOrder) -> Receipt:
+        client, wait = self._client, self._home.wait_s
+        found: Found | None = await client.submit(order, self._hard_timeout_s, wait)
+        while found is not None and not found.finished:
+            await self._expect_runner(client, order.key)
+            found = await client.poll(order.key, wait)
+        if found is None:
+            raise SandboxRefused("bad_answer", f"call {order.key} was reserved and is now absent")
+        return found.receipt
+
+    async def _expect_runner(self, client: SandboxClient, key: str) -> None:
+        """A call whose runner is gone ends when the next one comes: for that, look at the pod."""
+        if not (await client.info()).shell:
+            raise SandboxAway(
+                f"call {key} waits: the shell container of sandbox {client.pod} is not connected, "
+                "it may be restarting"
+            )
+
+    async def interrupt(self, order: CallOrder) -> Receipt | None:
+        try:
+            async with asyncio.timeout(self._home.interrupt_s):
+                found = await self._client.cancel(order.key)
+        except TimeoutError:
+            return _unknown(order)
+        if found is None:
+            return None
+        return found.receipt if found.finished else _unknown(order)
+
+    async def digest(self, path: str) -> str:
+        return await self._client.digest(path)
+
+    async def patch(self) -> Patch:
+        return to_patch(await self._client.diff())
+
+
+def to_patch(diff: Diff) -> Patch:
+    """The patch as the journal stores it: as text where it is UTF-8, not at all if it is large."""
+    inline, encoding = "", "text"
+    if len(diff.patch) <= PATCH_INLINE_MAX:
+        try:
+            inline = diff.patch.decode()
+        except UnicodeDecodeError:
+            inline, encoding = base64.b64encode(diff.patch).decode(), "base64"
+    return Patch(diff.base, diff.sha256, len(diff.patch), inline, encoding)
+
+
+def _owner(pod: dict[str, Any]) -> str:
+    labels = pod["metadata"].get("labels") or {}
+    return str(labels.get(names.LABEL_TASK_UID, ""))
+
+
+def _pending(state: PodState) -> SandboxPending:
+    return SandboxPending(state.reason, state.message, hopeless=state.stage is Stage.BROKEN)
+
+
+def _hopeless(message: str) -> SandboxPending:
+    return SandboxPending(Reason.SANDBOX_FAILED, message, hopeless=True)
+
+
+def _unknown(order: CallOrder) -> Receipt:
+    text = "[outcome unknown] The command was told to stop and did not end in time."
+    return Receipt(order.key, Outcome.UNKNOWN, text)
