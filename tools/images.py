@@ -38,28 +38,14 @@ class Image:
         return f"{REGISTRY}/{self.name}:{TAG}"
 
 
+SANDBOX = ("sandbox-image/Dockerfile", "sandbox-image")
+EXAMPLE = ("examples/fix-failing-test/Dockerfile", "examples/fix-failing-test")
 IMAGES = (
     Image("ratchet-operator", "Dockerfile", value="operator"),
-    Image(
-        "ratchet-sandbox-server",
-        "sandbox-image/Dockerfile",
-        context="sandbox-image",
-        target="server",
-        value="sandboxServer",
-    ),
-    Image(
-        "ratchet-runner",
-        "sandbox-image/Dockerfile",
-        context="sandbox-image",
-        target="runner",
-        value="runner",
-    ),
+    Image("ratchet-sandbox-server", *SANDBOX, target="server", value="sandboxServer"),
+    Image("ratchet-sandbox-runner", *SANDBOX, target="runner", value="runner"),
     Image("ratchet-fake-sglang", "inference/fake/Dockerfile", value="fakeSglang"),
-    Image(
-        "ratchet-demo-shell",
-        "examples/fix-failing-test/Dockerfile",
-        context="examples/fix-failing-test",
-    ),
+    Image("ratchet-demo-shell", *EXAMPLE),
 )
 
 
@@ -112,6 +98,8 @@ def push(registry: str) -> None:
 
 def _build(image: Image) -> str:
     words = ["--file", image.dockerfile, "--tag", image.tag, "--context", image.context]
+    if image.target:
+        words += ["--target", image.target]
     words += ["--target", image.target] if image.target else []
     return _cluster("build-image", *words).strip().splitlines()[-1]
 
