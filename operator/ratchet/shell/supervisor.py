@@ -157,9 +157,9 @@ class Supervisor:
     # --- loops -----------------------------------------------------------------------------------
 
     def _start(self, entry: _Entry) -> None:
-        if self._stopped or entry.work is not None or entry.seen.finished:
+        if self._stopped or entry.work is not None or not self._leadership.held:
             return
-        if not self._leadership.held:
+        if entry.seen.finished or entry.seen.gone:
             return
         entry.work = asyncio.create_task(self._work(entry), name=f"task {entry.seen.task}")
         entry.work.add_done_callback(lambda _: self._ended(entry))
