@@ -32,6 +32,14 @@ class AskFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class AskWithdrawn:
+    """A request under way was given up, since it is wanted no longer; what it cost is lost."""
+
+    turn: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class AskingMarked:
     """The status says that this request is under way."""
 
@@ -186,6 +194,7 @@ class SandboxRemoved:
 Event = (
     Replied
     | AskFailed
+    | AskWithdrawn
     | AskingMarked
     | TurnStored
     | RerunStored

@@ -45,6 +45,7 @@ from ratchet.core.state import SandboxPhase, State, in_sandbox, missing
 
 _NEEDS_JOURNAL = (
     MarkAsking, StoreTurn, StoreRerun, StoreResults, StoreEnd, BindLedger, RaiseGeneration, Conclude,
+    PrepareSandbox, RemoveSandbox,
 )  # fmt: skip
 """What can only fail while the API server is away. Nothing new is begun then."""
 
@@ -171,7 +172,7 @@ def _keep_sandbox(state: State, now: datetime) -> Iterator[Command]:
 
 def _settled(state: State) -> bool:
     """Whether the journal says what became of every call that may have run in the lost sandbox."""
-    if state.reruns or state.look is not None:
+    if state.reruns or state.look is not None or state.answer is not None:
         return False
     return state.open_turn is None or bool(missing(state))
 
@@ -257,7 +258,10 @@ def _asking(state: State) -> Asking | None:
 def _wind_up(state: State, stop: Stop, now: datetime) -> Iterator[Command]:
     """Settle the open turn, take the work along where that makes sense, close the journal."""
     turn = state.open_turn
-    if turn is not None and (missing(state) or state.reruns):
+    if turn is not None and state.reruns:
+        yield StoreRerun(state.reruns[0], turn)  # it may be stored already, its answer lost
+        return
+    if turn is not None and missing(state):
         yield from _interrupt(state, turn)
         return
     if turn is not None:

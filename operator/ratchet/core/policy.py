@@ -164,7 +164,7 @@ def resolve_unknown(
         return Look(receipt.key, path, receipt.before)
     if rerun is not None and config.on_unknown is UnknownPolicy.RETRY:
         return rerun
-    return Result(call.index, receipt.key, Outcome.UNKNOWN, _unknown_text(receipt))
+    return unknown_result(call, receipt)
 
 
 def resolve_look(
@@ -192,9 +192,11 @@ def _rerun(turn: Turn, call: Call, task_uid: str, generation: int) -> Rerun | No
     return Rerun(call.index, key, "the outcome of the run before is unknown", generation)
 
 
-def _unknown_text(receipt: Receipt) -> str:
+def unknown_result(call: Call, receipt: Receipt) -> Result:
+    """What is recorded, and the model told, of a call of unknown outcome."""
     text = (
         "[outcome unknown] The sandbox was lost while this call may have been running. It may have "
         "happened in full, in part, or not at all. It was not repeated. Look before you go on."
     )
-    return f"{text}\n{receipt.content}" if receipt.content else text
+    content = f"{text}\n{receipt.content}" if receipt.content else text
+    return Result(call.index, receipt.key, Outcome.UNKNOWN, content)

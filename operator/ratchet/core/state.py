@@ -85,8 +85,6 @@ class State:
     sandbox: Sandbox
     turns: tuple[Turn, ...] = ()
     end: End | None = None
-    inherited: int = 0
-    """Number of the turn that was open when we claimed the task: its calls may all have been sent."""
     cancelled: bool = False
     asking: Asking | None = None
     lost_requests: int = 0

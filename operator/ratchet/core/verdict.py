@@ -8,6 +8,7 @@ is, and the model is told what was wrong.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,10 @@ MAX_ARGUMENTS = 64 * 1024
 MAX_TEXT = 48 * 1024
 """Bytes of text, and of reasoning, that a record keeps of one reply."""
 MAX_RAW = 16 * 1024
+MAX_NOTE = 2000
+"""Bytes of what the model is told of a reply that could not be used."""
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+"""Names of tools that are shown to the model again as calls; servers may refuse others."""
 
 ArgumentCheck = Callable[[str, Mapping[str, Any]], str | None]
 """Tool name and arguments to a sentence that says what does not fit the schema, or None."""
@@ -42,11 +47,11 @@ def judge(
     calls, broken = _parse(raw, task_uid, turn)
     verdict, note = _verdict(raw, calls, broken, tools, check)
     keep = verdict.runs or verdict in (Verdict.UNKNOWN_TOOL, Verdict.MALFORMED)
-    whole = not broken and verdict is not Verdict.TOO_LARGE
+    whole = not broken and all(_NAME.fullmatch(call.tool) for call in calls)
     return Reply(
         verdict=verdict,
         text=cut(raw.content, MAX_TEXT),
-        note=note,
+        note=cut(note, MAX_NOTE),
         reasoning=cut(raw.reasoning, MAX_TEXT),
         calls=calls if keep and whole else (),
         finish_reason=raw.finish_reason,
@@ -74,16 +79,23 @@ def _parse(raw: RawReply, task_uid: str, turn: int) -> tuple[tuple[Call, ...], s
     """The calls in today's words; and of the first whose arguments are no object, what is wrong."""
     calls = []
     for index, call in enumerate(raw.calls):
+        which = f"the arguments of call {index} ({cut(call.name, 100)})"
         try:
-            arguments = json.loads(call.arguments or "{}")
+            arguments = json.loads(call.arguments or "{}", parse_constant=_refuse)
+            if not isinstance(arguments, dict):
+                return (), f"{which} are not a JSON object"
+            name, arguments = translate(call.name, arguments)
+            text = clean(canonical(arguments))
         except ValueError as error:
-            return (), f"the arguments of call {index} ({clean(call.name)}) are not JSON: {error}"
-        if not isinstance(arguments, dict):
-            return (), f"the arguments of call {index} ({clean(call.name)}) are not a JSON object"
-        name, arguments = translate(call.name, arguments)
-        text = clean(canonical(arguments))
+            return (), f"{which} are not JSON: {error}"
+        except RecursionError:
+            return (), f"{which} are nested too deeply"
         calls.append(Call(index, call_id(task_uid, turn, index), clean(name), text))
     return tuple(calls), ""
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON value")
 
 
 def _verdict(
@@ -126,12 +138,13 @@ def _check_calls(
 ) -> tuple[Verdict, str]:
     for call in calls:
         if call.tool not in tools:
-            note = f"Nothing was run: there is no tool {call.tool!r}. The tools are {', '.join(tools)}."
+            name = cut(call.tool, 100)
+            note = f"Nothing was run: there is no tool {name!r}. The tools are {', '.join(tools)}."
             return Verdict.UNKNOWN_TOOL, note
         wrong = check(call.tool, json.loads(call.arguments))
         if wrong:
             note = f"Nothing was run: the arguments of call {call.index} ({call.tool}) do not fit: {wrong}"
-            return Verdict.MALFORMED, cut(note, 2000)
+            return Verdict.MALFORMED, note
     finishes = [call for call in calls if call.tool == FINISH.name]
     if len(finishes) > 1:
         return Verdict.MALFORMED, "Nothing was run: finish may be called once."

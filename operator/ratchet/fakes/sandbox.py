@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ratchet.core.conditions import Reason
 from ratchet.core.config import Config
@@ -25,14 +26,20 @@ Tool = Callable[["FakePod", CallOrder], Receipt]
 
 
 def plain_tool(pod: FakePod, order: CallOrder) -> Receipt:
-    """write_file and read_file work on the pod's files; everything else answers with its arguments."""
+    """The file tools work on the pod's files; everything else answers with its arguments.
+
+    search_replace does not search: it puts its blocks in the place of the whole file.
+    """
     arguments = json.loads(order.arguments)
     if order.tool == "write_file":
         pod.files[arguments["path"]] = arguments["content"]
         return Receipt(order.key, Outcome.OK, f"wrote {arguments['path']}")
-    if order.tool == "read_file":
+    if order.tool in ("read_file", "search_replace"):
         if arguments["path"] not in pod.files:
             return Receipt(order.key, Outcome.FAILED, f"there is no file {arguments['path']}")
+        if order.tool == "search_replace":
+            pod.files[arguments["path"]] = arguments["content"]
+            return Receipt(order.key, Outcome.OK, f"changed {arguments['path']}")
         return Receipt(order.key, Outcome.OK, pod.files[arguments["path"]])
     return Receipt(order.key, Outcome.OK, f"{order.tool} {order.arguments}", exit_code=0)
 
@@ -50,7 +57,14 @@ class FakePod:
     receipts: dict[str, Receipt | None] = field(default_factory=dict)
     """By key; None while the call is reserved and has not ended."""
     orders: dict[str, CallOrder] = field(default_factory=dict)
+    before: dict[str, str] = field(default_factory=dict)
+    """By key of a search_replace: the digest of its file when the key was reserved."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def digest(self, path: str) -> str:
+        """`sha256:<hex>` of a file, empty if there is none."""
+        text = self.files.get(path)
+        return "" if text is None else "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(slots=True)
@@ -59,11 +73,15 @@ class FakeSandboxes:
 
     tool: Tool = plain_tool
     tool_delay_s: float = 0.0
+    duration: Callable[[CallOrder], float] | None = None
+    """Seconds that a call takes; `tool_delay_s` for all where there is none."""
+    latency_s: float = 0.0
+    """Seconds that a request is on its way. It arrives even if nobody waits for its answer any more."""
     start_delay_s: float = 0.0
     pods: dict[tuple[str, int], FakePod] = field(default_factory=dict)
     effects: list[str] = field(default_factory=list)
     removed: set[str] = field(default_factory=set)
-    runs: set[asyncio.Task[None]] = field(default_factory=set)
+    runs: set[asyncio.Task[Any]] = field(default_factory=set)
     fault: Callable[[str], None] = lambda _: None
     """Called with `before:<op>` and `after:<op>`; may raise SandboxAway."""
 
@@ -73,13 +91,17 @@ class FakeSandboxes:
     def lose(self, task_uid: str, generation: int) -> None:
         """The pod and its volumes are gone, and whatever ran there has ended."""
         self.pods[task_uid, generation].alive = False
+        self.pods[task_uid, generation].ended.set()
 
     def reveal_unknown(self, task_uid: str, generation: int) -> None:
         """The runner was lost: what was reserved gets the outcome Unknown."""
         pod = self.pods[task_uid, generation]
         for key, receipt in pod.receipts.items():
             if receipt is None:
-                pod.receipts[key] = Receipt(key, Outcome.UNKNOWN, "the shell was lost")
+                before = pod.before.get(key, "")
+                pod.receipts[key] = Receipt(
+                    key, Outcome.UNKNOWN, "the shell was lost", before=before
+                )
         pod.ended.set()
 
 
@@ -90,6 +112,8 @@ class FakeSandbox:
     home: FakeSandboxes
     task: TaskRef
     epoch: int
+    generation: int = 0
+    """Of the sandbox that answered last: calls go there and nowhere else."""
 
     async def prepare(
         self, config: Config, wanted: SandboxRef
@@ -109,7 +133,7 @@ class FakeSandbox:
         if not pod.ready:
             return SandboxPending(Reason.SANDBOX_STARTING, "the pod is being made")
         self._fence(pod)
-        pod.epoch = self.epoch
+        self.generation = wanted.generation
         return SandboxReady(SandboxRef(wanted.generation, pod.ledger, f"pod-{wanted.generation}"))
 
     def _start(self, pod: FakePod) -> None:
@@ -118,65 +142,82 @@ class FakeSandbox:
     def _fence(self, pod: FakePod) -> None:
         if self.epoch < pod.epoch:
             raise SandboxRefused("stale_epoch", f"epoch {self.epoch} is below {pod.epoch}")
+        pod.epoch = self.epoch
 
     def _pod(self) -> FakePod:
-        mine = [
-            pod for (uid, _), pod in self.home.pods.items() if uid == self.task.uid and pod.alive
-        ]
-        if not mine:
+        """The pod that answered last, or the newest one where this owner has not looked yet."""
+        newest = max((g for uid, g in self.home.pods if uid == self.task.uid), default=0)
+        pod = self.home.pods.get((self.task.uid, self.generation or newest))
+        if pod is None or not pod.alive:
             raise SandboxAway("no pod answers")
-        self._fence(mine[-1])
-        return mine[-1]
+        self._fence(pod)
+        return pod
 
     async def changed(self, wanted: SandboxRef) -> None:
         await asyncio.sleep(0.1)
 
     async def run(self, order: CallOrder) -> Receipt:
         self.home.fault("before:run")
-        await asyncio.sleep(0)
+        submission = asyncio.create_task(self._submit(order))
+        self.home.runs.add(submission)
+        submission.add_done_callback(self._arrived)
+        pod = await asyncio.shield(submission)
+        while (receipt := pod.receipts[order.key]) is None:
+            if not pod.alive:
+                raise SandboxAway("the connection broke")
+            pod.ended.clear()
+            await pod.ended.wait()
+        self.home.fault("after:run")
+        return receipt
+
+    async def _submit(self, order: CallOrder) -> FakePod:
+        """Reserve the key and have the call run, unless the key is known."""
+        await asyncio.sleep(self.home.latency_s)
         pod = self._pod()
         if order.key not in pod.receipts:
             pod.receipts[order.key] = None
             pod.orders[order.key] = order
+            if order.tool == "search_replace":
+                pod.before[order.key] = pod.digest(json.loads(order.arguments)["path"])
             work = asyncio.create_task(self._work(pod, order))
             self.home.runs.add(work)
             work.add_done_callback(self.home.runs.discard)
         elif pod.orders[order.key].digest != order.digest:
             raise SandboxRefused("conflict", f"key {order.key} was used for another call")
-        while (receipt := pod.receipts[order.key]) is None:
-            pod.ended.clear()
-            await pod.ended.wait()
-            if not pod.alive:
-                raise SandboxAway("the connection broke")
-        self.home.fault("after:run")
-        return receipt
+        return pod
+
+    def _arrived(self, submission: asyncio.Task[FakePod]) -> None:
+        self.home.runs.discard(submission)
+        if not submission.cancelled():
+            submission.exception()  # whoever still waits gets it; nobody else needs to hear of it
 
     async def _work(self, pod: FakePod, order: CallOrder) -> None:
-        if order.tool == "search_replace":
-            before = await self.digest(json.loads(order.arguments)["path"])
-        else:
-            before = ""
+        """The call takes effect half-way, unless it was ended before."""
+        half = (self.home.duration(order) if self.home.duration else self.home.tool_delay_s) / 2
         self.home.effects.append(order.key)
-        receipt = self.home.tool(pod, order)
-        await asyncio.sleep(self.home.tool_delay_s)
+        await asyncio.sleep(half)
         if pod.alive and pod.receipts[order.key] is None:
-            pod.receipts[order.key] = Receipt(
-                receipt.key, receipt.outcome, receipt.content, receipt.exit_code, before=before
-            )
+            receipt = self.home.tool(pod, order)
+            await asyncio.sleep(half)
+            if pod.alive and pod.receipts[order.key] is None:
+                pod.receipts[order.key] = replace(receipt, before=pod.before.get(order.key, ""))
         pod.ended.set()
 
     async def interrupt(self, order: CallOrder) -> Receipt | None:
+        """None: it never began, and a request of it that is still on its way comes too late."""
+        await asyncio.sleep(self.home.latency_s)
         pod = self._pod()
+        pod.orders.setdefault(order.key, order)
         if order.key not in pod.receipts:
-            return None
-        if pod.receipts[order.key] is None:
+            pod.receipts[order.key] = Receipt(order.key, Outcome.CANCELLED, "[not run]")
+        elif pod.receipts[order.key] is None:
             pod.receipts[order.key] = Receipt(order.key, Outcome.KILLED, "[killed]")
             pod.ended.set()
-        return pod.receipts[order.key]
+        receipt = pod.receipts[order.key]
+        return None if receipt is None or receipt.outcome == Outcome.CANCELLED else receipt
 
     async def digest(self, path: str) -> str:
-        text = self._pod().files.get(path)
-        return "" if text is None else "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+        return self._pod().digest(path)
 
     async def patch(self) -> Patch:
         self.home.fault("before:patch")
@@ -187,4 +228,5 @@ class FakeSandbox:
         for (uid, _), pod in self.home.pods.items():
             if uid == self.task.uid:
                 pod.alive = False
+                pod.ended.set()
         self.home.removed.add(self.task.uid)

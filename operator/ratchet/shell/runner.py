@@ -9,7 +9,7 @@ this process, the next owner begins with the journal.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
@@ -64,7 +64,10 @@ class Outside:
 
 
 class Runner:
-    """Runs one claimed task. Call `run` once; `notify` may be called at any time."""
+    """Runs one claimed task. Call `run` once; `notify` may be called at any time.
+
+    What a port raises beyond its error tree is a fault of ours: `run` raises it too.
+    """
 
     def __init__(
         self, claim: Claim, outside: Outside, listeners: tuple[Listener, ...] = ()
@@ -75,6 +78,7 @@ class Runner:
         self._inbox: asyncio.Queue[tuple[c.Command | None, e.Event | None]] = asyncio.Queue()
         self._under_way: dict[c.Command, asyncio.Task[None]] = {}
         self._dropped: set[asyncio.Task[None]] = set()
+        self._crash: BaseException | None = None
         self._summaries = Summaries()
         self._summary_write: asyncio.Task[None] | None = None
         self._status = asyncio.Lock()
@@ -101,7 +105,7 @@ class Runner:
         try:
             while not self.state.over:
                 now = self._out.clock.now()
-                self._reconcile(decide(self.state, now))
+                self._reconcile(now)
                 self._summarise(now)
                 self._set_timer(self._next_time(now), now)
                 await self._take_events()
@@ -111,14 +115,36 @@ class Runner:
 
     # --- bookkeeping -----------------------------------------------------------------------------
 
-    def _reconcile(self, wishes: tuple[c.Command, ...]) -> None:
+    def _reconcile(self, now: datetime) -> None:
+        """Have exactly the wishes under way, and what cannot be interrupted."""
+        if self._withdraw(decide(self.state, now)) and self.state.over:
+            return
+        for command in decide(self.state, now):
+            if command not in self._under_way:
+                self._under_way[command] = self._start(self._perform(command))
+
+    def _withdraw(self, wishes: tuple[c.Command, ...]) -> bool:
+        """Drop what is wished for no longer; whether an event came of it."""
+        asked = []
         for command, task in list(self._under_way.items()):
             if command.interruptible and command not in wishes:
                 del self._under_way[command]
                 self._drop(task)
-        for command in wishes:
-            if command not in self._under_way:
-                self._under_way[command] = asyncio.create_task(self._perform(command))
+                asked += [command] if isinstance(command, c.Ask) else []
+        for ask in asked:
+            self._fold(None, e.AskWithdrawn(ask.turn, ask.attempt))
+        return bool(asked)
+
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        """Wake `run` for what nobody foresaw, so that it is raised there and not forgotten here."""
+        if not task.cancelled() and (crash := task.exception()) is not None:
+            self._crash = self._crash or crash
+            self._inbox.put_nowait((None, None))
 
     def _drop(self, task: asyncio.Task[None]) -> None:
         task.cancel()
@@ -130,6 +156,8 @@ class Runner:
         self._fold(*await self._inbox.get())
         while not self._inbox.empty():
             self._fold(*self._inbox.get_nowait())
+        if self._crash is not None:
+            raise self._crash
 
     def _fold(self, command: c.Command | None, event: e.Event | None) -> None:
         if command is not None:
@@ -141,8 +169,18 @@ class Runner:
             listener(event, self.state)
 
     def _next_time(self, now: datetime) -> datetime | None:
-        times = (wake(self.state, now), self._summaries.due(now))
+        due = self._summaries.due(now)
+        if due is not None and self.state.journal_backoff.blocks(now):
+            due = self.state.journal_backoff.until
+        if self._summary_write is not None or self._closing:
+            due = None
+        times = (wake(self.state, now), due)
         return min((moment for moment in times if moment is not None), default=None)
+
+    @property
+    def _closing(self) -> bool:
+        """Whether the next status is the final one, which is a command of its own."""
+        return self.state.over or self.state.end is not None or bool(self.state.broken)
 
     def _set_timer(self, at: datetime | None, now: datetime) -> None:
         if at == self._timer_at:
@@ -169,22 +207,20 @@ class Runner:
 
     def _summarise(self, now: datetime) -> None:
         """Write the summary when it is due, at most one write at a time."""
-        if self.state.over or self.state.end is not None or self.state.broken:
-            return  # the final status is a command of its own
+        if self._closing:
+            return
         self._summaries.see(summarise(self.state, now), now)
+        if self._summary_write is not None:
+            return
         due = self._summaries.due(now)
         if due is not None and due <= now and not self.state.journal_backoff.blocks(now):
-            self._summary_write = asyncio.create_task(self._write_summary())
+            self._summary_write = self._start(self._write_summary())
             self._summaries.written(now)
 
     async def _write_summary(self) -> None:
-        event = await self._guarded(self._put_summary())
-        if event is not None:
-            self.notify(event)
-
-    async def _put_summary(self) -> None:
-        async with self._status:
-            await self._out.journal.summarise(self._fresh_summary())
+        event = await self._put_summary()
+        self._summary_write = None
+        self._inbox.put_nowait((None, event))
 
     def _fresh_summary(self) -> Summary:
         now = self._out.clock.now()
@@ -193,10 +229,11 @@ class Runner:
         self._summaries.written(now)
         return summary
 
-    async def _guarded(self, write: asyncio.Future[None] | object) -> e.Event | None:
-        """Await a write whose success is no event of its own."""
+    async def _put_summary(self) -> e.Event | None:
+        """Success is no event of its own."""
         try:
-            await write  # type: ignore[misc]
+            async with self._status:
+                await self._out.journal.summarise(self._fresh_summary())
         except JournalAway:
             self._summaries.failed()
             return e.JournalFailed(self._out.clock.now())
@@ -210,6 +247,7 @@ class Runner:
 
     async def _perform(self, command: c.Command) -> None:
         now = self._out.clock.now
+        event: e.Event | None
         try:
             event = await self._do(command)
         except JournalAway:
@@ -217,6 +255,8 @@ class Runner:
         except OwnershipLost:
             event = e.OwnerLost()
         except JournalRefused as refused:
+            if isinstance(command, c.Conclude):
+                raise  # nothing is left to be said: whoever started us may try again later
             event = e.JournalBroken(str(refused))
         except SandboxAway as away:
             event = e.SandboxUnreachable(str(away), now())
@@ -237,7 +277,7 @@ class Runner:
             case _:
                 return e.SandboxUnreachable(str(refused), self._out.clock.now())
 
-    async def _do(self, command: c.Command) -> e.Event:
+    async def _do(self, command: c.Command) -> e.Event | None:
         match command:
             case c.Ask():
                 return await self._ask(command)
@@ -290,7 +330,7 @@ class Runner:
 
     async def _store(
         self, command: c.StoreTurn | c.StoreEnd | c.StoreRerun | c.StoreResults
-    ) -> e.Event:
+    ) -> e.Event | None:
         journal = self._out.journal
         match command:
             case c.StoreTurn(turn=turn):
@@ -304,14 +344,24 @@ class Runner:
             case _:
                 assert_never(command)
 
-    def _appended(self, stored: Turn | End, ours: bool) -> e.Event:
+    def _appended(self, stored: Turn | End, ours: bool) -> e.Event | None:
         """What a create says: ours, or another's that is adopted if it fits the chain."""
-        fault = "" if ours else misfit(self.state, stored)
+        if stored.epoch > self.state.epoch:
+            return e.OwnerLost()
+        fault = "" if ours or self._knows(stored) else misfit(self.state, stored)
         if fault:
             return e.JournalBroken(
                 f"{fault} Only the operator may write AgentTurns. Create the task again under a new name."
             )
         return e.EndStored(stored) if isinstance(stored, End) else e.TurnStored(stored)
+
+    def _knows(self, stored: Turn | End) -> bool:
+        """Whether two writes under one number brought the same record, and one was told already."""
+        known: list[Turn | End] = [*self.state.turns]
+        if self.state.end is not None:
+            known.append(self.state.end)
+        told = {(record.number, record.previous) for record in known}
+        return (stored.number, stored.previous) in told
 
     async def _in_sandbox(
         self,
@@ -365,5 +415,7 @@ class Runner:
             async with asyncio.timeout(INTERRUPT_WITHIN_S):
                 return e.CallInterrupted(key, await self._out.sandbox.interrupt(command.order))
         except (TimeoutError, SandboxAway, SandboxRefused) as error:
+            if isinstance(error, SandboxRefused) and error.code == "stale_epoch":
+                return e.OwnerLost()
             text = f"[outcome unknown] The task ended before the sandbox said how this call ended: {error}"
             return e.CallInterrupted(key, Receipt(key, Outcome.UNKNOWN, text))

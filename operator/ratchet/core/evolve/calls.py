@@ -8,16 +8,21 @@ from typing import assert_never
 from ratchet.core import events as e
 from ratchet.core import todo
 from ratchet.core.conditions import Reason
+from ratchet.core.config import UnknownPolicy
 from ratchet.core.evolve.asking import with_request
 from ratchet.core.facts import Receipt
-from ratchet.core.policy import Look, fail, resolve_look, resolve_unknown
+from ratchet.core.policy import Look, fail, resolve_look, resolve_unknown, unknown_result
 from ratchet.core.records import Call, Outcome, Rerun, Result, Turn
-from ratchet.core.state import State, missing
+from ratchet.core.state import State, in_sandbox, missing
 from ratchet.core.tools import FINISH, TODO
 
 NOT_RUN = "[not run] An earlier call of this reply did not end well, so this one was not run."
 
 
+NOT_REPEATED = (
+    "[outcome unknown] This call may have happened, and was not repeated: an earlier call of this "
+    "reply did not end well. Look before you go on."
+)
 FINISH_TOO_EARLY = "[not run] The sandbox was lost meanwhile, and with it what this reply built on."
 
 
@@ -63,15 +68,35 @@ def _ended(state: State, turn: Turn, receipt: Receipt) -> State:
 
 def _interrupted(state: State, turn: Turn, key: str, receipt: Receipt | None) -> State:
     call = _current(state, turn, key)
-    if call is None:
+    if call is None or call.index in {rerun.index for rerun in state.reruns}:
         return state
     if receipt is None:
         receipt = Receipt(key, Outcome.CANCELLED, "[not run] The task was ended before this call.")
-        if call.index in {rerun.index for rerun in (*turn.reruns, *state.reruns)}:
+        if call.index in {rerun.index for rerun in turn.reruns}:
             text = "[outcome unknown] The task was ended before the call could be repeated."
             receipt = Receipt(key, Outcome.UNKNOWN, text)
-    reruns = tuple(rerun for rerun in state.reruns if rerun.index != call.index)
-    return advance(_know(replace(state, reruns=reruns, look=None), _result(call, receipt)))
+    return advance(_know(replace(state, look=None), _result(call, receipt)))
+
+
+def doubt_earlier_generations(state: State, turn: Turn) -> State:
+    """Of another owner's turn, doubt the calls that may have run in a sandbox that is no more.
+
+    What that owner knew of them went with it: only results in the journal count.
+    """
+    generation = state.sandbox.ref.generation
+    for call in turn.reply.calls:
+        if in_sandbox(call) and runs_from(turn, call) < generation:
+            key = turn.current_key(state.task_uid, call.index)
+            receipt = Receipt(key, Outcome.UNKNOWN)
+            resolved = _resolve(state, turn, call, receipt, generation, workspace_kept=False)
+            state = _settle(state, turn, call, resolved)
+    return state
+
+
+def runs_from(turn: Turn, call: Call) -> int:
+    """The first generation in which the newest run of a call may have taken place."""
+    generations = [rerun.generation for rerun in turn.reruns if rerun.index == call.index]
+    return generations[-1] if generations else turn.generation
 
 
 def _checked(state: State, turn: Turn, key: str, same: bool) -> State:
@@ -82,29 +107,36 @@ def _checked(state: State, turn: Turn, key: str, same: bool) -> State:
         turn, call, state.look, same,
         task_uid=state.task_uid, generation=state.sandbox.ref.generation,
     )  # fmt: skip
-    return advance(_settle(replace(state, look=None), found))
+    return advance(_settle(replace(state, look=None), turn, call, found))
 
 
 def unknown(
     state: State, turn: Turn, call: Call, receipt: Receipt, *, workspace_kept: bool
 ) -> State:
+    """A call of which nobody can say whether it happened: resolved by its effect class."""
     generation = state.sandbox.ref.generation + (0 if workspace_kept else 1)
-    found = resolve_unknown(
+    found = _resolve(state, turn, call, receipt, generation, workspace_kept=workspace_kept)
+    return _settle(state, turn, call, found)
+
+
+def report_unknown(state: State, turn: Turn, call: Call, receipt: Receipt) -> State:
+    """A call of unknown outcome that is not repeated, whatever its class."""
+    return _settle(state, turn, call, unknown_result(call, receipt))
+
+
+def _resolve(
+    state: State, turn: Turn, call: Call, receipt: Receipt, generation: int, *, workspace_kept: bool
+) -> Result | Rerun | Look:
+    return resolve_unknown(
         state.config, turn, call, receipt,
         task_uid=state.task_uid, next_generation=generation, workspace_kept=workspace_kept,
     )  # fmt: skip
-    fails = state.config.on_unknown.value == "Fail"
-    if isinstance(found, Result) and fails and state.stop is None:
-        message = (
-            f"Whether call {call.index} of turn {turn.number} ({call.tool}) happened cannot be known, "
-            "and onUnknownOutcome is Fail. Look at what it may have changed before you run the task again."
-        )
-        state = replace(state, stop=fail(Reason.UNKNOWN_OUTCOME, message))
-    return _settle(state, found)
 
 
-def _settle(state: State, found: Result | Rerun | Look) -> State:
+def _settle(state: State, turn: Turn, call: Call, found: Result | Rerun | Look) -> State:
     match found:
+        case Result(outcome=Outcome.UNKNOWN):
+            return _know(_stop_if_asked(state, turn, call), found)
         case Result():
             return _know(state, found)
         case Rerun():
@@ -113,6 +145,17 @@ def _settle(state: State, found: Result | Rerun | Look) -> State:
             return replace(state, look=found)
         case _:
             assert_never(found)
+
+
+def _stop_if_asked(state: State, turn: Turn, call: Call) -> State:
+    """`onUnknownOutcome: Fail` ends the task at the first outcome that stays unknown."""
+    if state.config.on_unknown is not UnknownPolicy.FAIL or state.stop is not None:
+        return state
+    message = (
+        f"Whether call {call.index} of turn {turn.number} ({call.tool}) happened cannot be known, "
+        "and onUnknownOutcome is Fail. Look at what it may have changed before you run the task again."
+    )
+    return replace(state, stop=fail(Reason.UNKNOWN_OUTCOME, message))
 
 
 def _know(state: State, result: Result) -> State:
@@ -151,8 +194,8 @@ def advance(state: State) -> State:
         if call.index in {rerun.index for rerun in state.reruns}:
             break
         key = turn.current_key(state.task_uid, call.index)
-        if not all(result.outcome.lets_others_run for result in state.known):
-            state = _know(state, Result(call.index, key, Outcome.NOT_RUN, NOT_RUN))
+        if not all(r.outcome.lets_others_run for r in state.known if _before(call, r)):
+            state = _know(state, _left_out(turn, call, key))
         elif call.tool == TODO.name:
             state = _know(state, todo.run(call, key, _todos(state, turn)))
         elif call.tool == FINISH.name:
@@ -163,6 +206,18 @@ def advance(state: State) -> State:
         else:
             break
     return state if missing(state) else with_request(state)
+
+
+def _before(call: Call, result: Result) -> bool:
+    """Whether the call of a result comes before this one. `finish` comes last."""
+    return result.index < call.index or call.tool == FINISH.name
+
+
+def _left_out(turn: Turn, call: Call, key: str) -> Result:
+    """A call that is not sent any more. One that was to be repeated may have happened before."""
+    if any(rerun.index == call.index for rerun in turn.reruns):
+        return Result(call.index, key, Outcome.UNKNOWN, NOT_REPEATED)
+    return Result(call.index, key, Outcome.NOT_RUN, NOT_RUN)
 
 
 def _finish(state: State, turn: Turn, call: Call, key: str) -> Result | None:

@@ -49,7 +49,6 @@ def begin(
             return evolve(state, e.JournalBroken(fault))
         event = e.EndStored(record) if isinstance(record, End) else e.TurnStored(_as_turn(record))
         state = evolve(state, event)
-    state = replace(state, inherited=state.open_turn.number if state.open_turn else 0)
     return with_request(_resume_asking(state, asking))
 
 

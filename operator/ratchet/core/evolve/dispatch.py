@@ -8,13 +8,14 @@ from typing import assert_never
 from ratchet.core import events as e
 from ratchet.core.evolve.calls import call_changed
 from ratchet.core.evolve.journal import (
+    end_stored,
     journal_failed,
     journal_ok,
     rerun_stored,
     results_stored,
     turn_stored,
 )
-from ratchet.core.evolve.model import ask_failed, replied
+from ratchet.core.evolve.model import model_changed
 from ratchet.core.evolve.sandbox import sandbox_changed
 from ratchet.core.state import State
 
@@ -22,10 +23,8 @@ from ratchet.core.state import State
 def evolve(state: State, event: e.Event) -> State:
     """The state after the event."""
     match event:
-        case e.Replied():
-            return replied(state, event)
-        case e.AskFailed():
-            return ask_failed(state, event)
+        case e.Replied() | e.AskFailed() | e.AskWithdrawn():
+            return model_changed(state, event)
         case e.AskingMarked(asking):
             return journal_ok(replace(state, asking=asking))
         case e.TurnStored(turn):
@@ -35,7 +34,7 @@ def evolve(state: State, event: e.Event) -> State:
         case e.ResultsStored(turn):
             return results_stored(journal_ok(state), turn)
         case e.EndStored(end):
-            return journal_ok(replace(state, end=end, answer=None, request=None))
+            return end_stored(journal_ok(state), end)
         case e.JournalFailed(at):
             return journal_failed(state, at)
         case e.JournalBroken(message):

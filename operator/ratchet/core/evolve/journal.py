@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from ratchet.core.evolve.asking import with_request
-from ratchet.core.evolve.calls import advance
+from ratchet.core.evolve.calls import advance, doubt_earlier_generations
 from ratchet.core.policy import after_reply, backoff
-from ratchet.core.records import Turn, turn_hash
+from ratchet.core.records import End, Turn, turn_hash
 from ratchet.core.state import Backoff, State
 
 
@@ -23,8 +23,12 @@ def journal_failed(state: State, at: datetime) -> State:
 
 
 def turn_stored(state: State, turn: Turn) -> State:
+    """A turn is a link of the chain now. Told twice, the second time is no news."""
+    if turn.number != len(state.turns) + 1 or state.end is not None:
+        return state
+    ours = turn.epoch == state.epoch
     state = replace(
-        state,
+        state if ours else _without_answer(state),
         turns=(*state.turns, turn),
         answer=None,
         request=None,
@@ -41,7 +45,19 @@ def turn_stored(state: State, turn: Turn) -> State:
     )
     if turn.complete:
         return _completed(state, turn)
-    return advance(state)
+    return advance(state if ours else doubt_earlier_generations(state, turn))
+
+
+def end_stored(state: State, end: End) -> State:
+    """The journal is closed."""
+    return replace(_without_answer(state), end=end, request=None)
+
+
+def _without_answer(state: State) -> State:
+    """An answer that nobody will record is counted as lost."""
+    if state.answer is None:
+        return state
+    return replace(state, answer=None, lost_requests=state.lost_requests + 1)
 
 
 def _completed(state: State, turn: Turn) -> State:
@@ -63,14 +79,11 @@ def rerun_stored(state: State, turn: Turn) -> State:
 def results_stored(state: State, turn: Turn) -> State:
     if state.open_turn is None or turn.number != state.open_turn.number:
         return state
-    before = state.request
     state = replace(state, turns=(*state.turns[:-1], turn), known=(), reruns=(), look=None)
     state = _completed(state, turn)
     if state.answer is not None and (
         state.request is None or state.answer.digest != state.request.digest
     ):
         # The stored turn is not what the model was shown: its answer is to another question.
-        state = replace(state, answer=None, lost_requests=state.lost_requests + 1)
-    if before is not None and state.request != before:
-        state = replace(state, attempt=state.attempt + 1)
+        state = _without_answer(state)
     return state

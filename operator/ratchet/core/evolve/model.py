@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import assert_never
 
 from ratchet.core import events as e
 from ratchet.core.policy import after_failure, backoff
 from ratchet.core.state import Answer, Backoff, State
 
 
-def replied(state: State, event: e.Replied) -> State:
+def model_changed(state: State, event: e.Replied | e.AskFailed | e.AskWithdrawn) -> State:
+    """An attempt has ended."""
+    match event:
+        case e.Replied():
+            return _replied(state, event)
+        case e.AskFailed():
+            return _failed(state, event)
+        case e.AskWithdrawn():
+            return _withdrawn(state, event)
+        case _:
+            assert_never(event)
+
+
+def _replied(state: State, event: e.Replied) -> State:
     wanted = state.request
     if wanted is None or (wanted.turn, wanted.digest) != (event.turn, event.digest):
         return replace(state, lost_requests=state.lost_requests + 1)
@@ -18,7 +32,16 @@ def replied(state: State, event: e.Replied) -> State:
     return replace(state, answer=answer, model_message="")
 
 
-def ask_failed(state: State, event: e.AskFailed) -> State:
+def _withdrawn(state: State, event: e.AskWithdrawn) -> State:
+    """Its cost is lost, and its number is used up: each attempt has an id of its own."""
+    state = replace(state, lost_requests=state.lost_requests + 1)
+    wanted = state.request
+    if wanted is None or (event.turn, event.attempt) != (wanted.turn, state.attempt):
+        return state
+    return replace(state, attempt=state.attempt + 1)
+
+
+def _failed(state: State, event: e.AskFailed) -> State:
     if state.request is None or (event.turn, event.attempt) != (state.request.turn, state.attempt):
         return state
     failure = event.failure

@@ -8,11 +8,11 @@ from typing import assert_never
 from ratchet.core import events as e
 from ratchet.core.conditions import Reason
 from ratchet.core.evolve.asking import finished, with_request
-from ratchet.core.evolve.calls import advance, unknown
+from ratchet.core.evolve.calls import advance, report_unknown, runs_from, unknown
 from ratchet.core.evolve.journal import journal_ok
 from ratchet.core.facts import Receipt, SandboxRef
 from ratchet.core.policy import MAX_GENERATIONS, backoff, fail
-from ratchet.core.records import Outcome
+from ratchet.core.records import Call, Outcome, Turn
 from ratchet.core.state import Backoff, Sandbox, SandboxPhase, State, in_sandbox, missing
 from ratchet.core.tools import FINISH
 
@@ -29,24 +29,26 @@ _SandboxEvent = (
 
 def sandbox_changed(state: State, event: _SandboxEvent) -> State:
     sandbox = state.sandbox
+    if sandbox.phase is SandboxPhase.GONE and not isinstance(
+        event, e.LedgerBound | e.GenerationRaised
+    ):
+        return state  # what is gone does not come back: only a new generation changes that
     match event:
         case e.SandboxAnswered(ref):
             return _sandbox_answered(state, ref)
         case e.SandboxWaited(reason, message, at, hopeless):
-            same = sandbox.phase is SandboxPhase.WAITING and sandbox.reason == reason
+            same = hopeless == sandbox.hopeless
             waiting = replace(
                 sandbox,
                 phase=SandboxPhase.WAITING,
-                since=sandbox.since if same and sandbox.since else at,
+                since=sandbox.since if same and sandbox.since is not None else at,
                 reason=reason,
                 message=message,
                 hopeless=hopeless,
             )
             return replace(state, sandbox=waiting)
         case e.SandboxVanished(generation, message):
-            if generation != sandbox.ref.generation or sandbox.phase is SandboxPhase.GONE:
-                return state
-            return _vanished(state, message)
+            return _vanished(state, message) if generation == sandbox.ref.generation else state
         case e.SandboxUnreachable(message, at):
             failures = sandbox.backoff.failures + 1
             pause = backoff(failures, 0.0, first=0.2, most=5.0)
@@ -58,10 +60,7 @@ def sandbox_changed(state: State, event: _SandboxEvent) -> State:
             )
             return replace(state, sandbox=away)
         case e.SandboxChanged():
-            if sandbox.phase in (SandboxPhase.GONE, SandboxPhase.UNSEEN):
-                return state
-            seen = replace(sandbox, phase=SandboxPhase.UNSEEN)
-            return replace(state, sandbox=seen)
+            return replace(state, sandbox=replace(sandbox, phase=SandboxPhase.UNSEEN))
         case e.LedgerBound(ref):
             return journal_ok(replace(state, sandbox=replace(sandbox, ref=ref)))
         case e.GenerationRaised(ref):
@@ -91,20 +90,42 @@ def _vanished(state: State, message: str) -> State:
         state.sandbox, phase=SandboxPhase.GONE, fenced=True, message=message, backoff=Backoff()
     )
     state = replace(state, sandbox=gone, look=None)
+    if state.sandbox.ref.generation >= MAX_GENERATIONS and not finished(state):
+        text = f"{MAX_GENERATIONS} sandboxes of this task were lost. The last time: {message}"
+        state = replace(state, stop=state.stop or fail(Reason.SANDBOX_FAILED, text))
     if finished(state) or [call.tool for call in missing(state)] == [FINISH.name]:
         # The work is lost with the workspace: the finish is taken, and has no result.
         return advance(replace(state, patch_tried=True, patch_message=message))
-    if state.sandbox.ref.generation >= MAX_GENERATIONS:
-        text = f"{MAX_GENERATIONS} sandboxes of this task were lost. The last time: {message}"
-        state = replace(state, stop=state.stop or fail(Reason.SANDBOX_FAILED, text))
     turn = state.open_turn
-    if turn is None or not bound:
-        return state
-    calls = [call for call in missing(state) if in_sandbox(call)]
-    if turn.number != state.inherited:
+    return state if turn is None or not bound else advance(_doubt(state, turn))
+
+
+def _doubt(state: State, turn: Turn) -> State:
+    """Say of each call that may have run in the lost sandbox what is to become of it."""
+    calls = [
+        call for call in missing(state) if in_sandbox(call) and _may_have_run(state, turn, call)
+    ]
+    if turn.epoch == state.epoch:
         calls = calls[:1]  # ours run one after another, so only the first can have been sent
+    resolved = state
+    for call in calls:
+        resolved = unknown(resolved, turn, call, _lost(state, turn, call), workspace_kept=False)
+    if resolved.reruns == state.reruns or resolved.known == state.known:
+        return resolved
+    # What is unknown must be recorded before a new sandbox is named, and results are recorded
+    # together. So where one call cannot be repeated, none of them is.
     for call in calls:
         if call.index not in {rerun.index for rerun in state.reruns}:
-            receipt = Receipt(turn.current_key(state.task_uid, call.index), Outcome.UNKNOWN)
-            state = unknown(state, turn, call, receipt, workspace_kept=False)
-    return advance(state)
+            state = report_unknown(state, turn, call, _lost(state, turn, call))
+    return state
+
+
+def _may_have_run(state: State, turn: Turn, call: Call) -> bool:
+    """Not if a re-run is recorded, or about to be, that only a later sandbox may run."""
+    if call.index in {rerun.index for rerun in state.reruns}:
+        return False
+    return runs_from(turn, call) <= state.sandbox.ref.generation
+
+
+def _lost(state: State, turn: Turn, call: Call) -> Receipt:
+    return Receipt(turn.current_key(state.task_uid, call.index), Outcome.UNKNOWN)
