@@ -19,7 +19,7 @@ from ratchet.core.records import Record, Start, Turn
 from ratchet.core.status import conditions_of_failure, conditions_of_wait
 from ratchet.edges import kube, taskstatus, wire
 from ratchet.edges.answers import FAILURES, Meaning, away, find, meaning
-from ratchet.edges.journal import TRIES, KubeJournal, Seen, utc_now
+from ratchet.edges.journal import STRICT, TRIES, KubeJournal, Seen, utc_now
 from ratchet.edges.resolving import Trouble, read_config
 from ratchet.ports import Claim, JournalAway, JournalRefused, TaskRef
 
@@ -137,7 +137,8 @@ class KubeJournals:
         body = wire.to_object(task, start)
         try:
             return _start_from(
-                task, await self._api.request("POST", kube.turn(task.namespace), body)
+                task,
+                await self._api.request("POST", kube.turn(task.namespace), body, params=STRICT),
             )
         except FAILURES as failure:
             if meaning(failure) in (Meaning.EXISTS, Meaning.UNKNOWN):

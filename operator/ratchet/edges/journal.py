@@ -25,6 +25,10 @@ from ratchet.ports import JournalRefused, OwnershipLost, TaskRef
 TRIES = 4
 """Times that a write is tried on what was read anew, before the loop is told to wait."""
 
+STRICT = {"fieldValidation": "Strict"}
+"""A record that holds what the CRD does not know is refused. It would else be stored without it,
+and its hash would be wrong from then on."""
+
 Object = Mapping[str, Any]
 FieldsOf = Callable[[Object], taskstatus.Fields]
 TestsOf = Callable[[Object], taskstatus.Patch]
@@ -76,7 +80,9 @@ class KubeJournal:
         body = wire.to_object(self._task, record)
         found: Object
         try:
-            found = await self._api.request("POST", kube.turn(self._task.namespace), body)
+            found = await self._api.request(
+                "POST", kube.turn(self._task.namespace), body, params=STRICT
+            )
         except FAILURES as failure:
             found = await self._find_created(failure, record.number)
         try:
@@ -152,8 +158,9 @@ class KubeJournal:
                 if unless(turn):
                     return turn
             try:
+                patch = _turn_patch(seen, fields(turn))
                 path = kube.turn(self._task.namespace, name, "status")
-                return self._turn(await self._patch(path, _turn_patch(seen, fields(turn))))
+                return self._turn(await self._patch(path, patch, STRICT))
             except FAILURES as error:
                 failure = error
                 _give_up_early(f"AgentTurn {name}", error)
@@ -245,8 +252,12 @@ class KubeJournal:
             raise OwnershipLost(text)
         return current
 
-    async def _patch(self, path: str, patch: taskstatus.Patch) -> dict[str, Any]:
-        return await self._api.request("PATCH", path, patch, content_type=kube.JSON_PATCH)
+    async def _patch(
+        self, path: str, patch: taskstatus.Patch, params: kube.Params | None = None
+    ) -> dict[str, Any]:
+        return await self._api.request(
+            "PATCH", path, patch, params=params, content_type=kube.JSON_PATCH
+        )
 
 
 def _turn_patch(seen: Seen, fields: Mapping[str, Any]) -> taskstatus.Patch:

@@ -1,0 +1,70 @@
+"""The API server for the tests that talk to it: CRDs in it, and a namespace for each test."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from ratchet.edges.kube import Kube
+
+from tests.cluster import Cluster, ClusterError, current
+
+ROOT = Path(__file__).parents[2]
+CRDS = ROOT / "crds"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """The cluster of this checkout, with our CRDs.
+
+    Without one the test is skipped, unless RATCHET_NEED_CLUSTER says that there has to be one.
+    """
+    try:
+        found = current()
+    except ClusterError as error:
+        if os.environ.get("RATCHET_NEED_CLUSTER"):
+            pytest.fail(str(error))
+        pytest.skip(f"{error} (set RATCHET_NEED_CLUSTER=1 to have this fail)")
+    _install_crds(found)
+    return found
+
+
+@pytest.fixture
+async def api(cluster: Cluster) -> AsyncIterator[Kube]:
+    """A client of the API server."""
+    async with await connect(cluster) as client:
+        yield client
+
+
+@pytest.fixture
+async def namespace(api: Kube) -> AsyncIterator[str]:
+    """A fresh namespace; its deletion begins when the test ends."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    await api.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    yield name
+    await api.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+async def connect(cluster: Cluster) -> Kube:
+    """A client of the API server of a cluster."""
+    return await Kube.connect(Path(cluster.kubeconfig), cluster.context)
+
+
+def _install_crds(cluster: Cluster) -> None:
+    _kubectl(cluster, "apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
+    _kubectl(cluster, "wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRDS))
+
+
+def _kubectl(cluster: Cluster, *arguments: str) -> None:
+    done = subprocess.run(
+        ["kubectl", "--kubeconfig", cluster.kubeconfig, "--context", cluster.context, *arguments],
+        env={**os.environ, "PATH": f"{cluster.path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
