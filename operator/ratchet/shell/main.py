@@ -13,21 +13,24 @@ from collections.abc import Callable
 from typing import Any
 
 import kopf
+from aiohttp import web
 
 from ratchet.api import names
-from ratchet.edges.journal import KubeJournals
+from ratchet.build.settings import SandboxSettings
+from ratchet.core import events as e
+from ratchet.core.state import State
+from ratchet.edges.claim import KubeJournals
 from ratchet.edges.kube import Kube, KubeConfigError
-from ratchet.edges.lease import Lease
+from ratchet.edges.lease import LeaseLock
 from ratchet.edges.model import ModelClient
-from ratchet.edges.pods import SandboxImages
 from ratchet.edges.sandboxes import KubeSandboxes
 from ratchet.edges.schemas import check_arguments
 from ratchet.edges.secrets import KeyReader
 from ratchet.observe import log, metrics
-from ratchet.ports import TaskRef
 from ratchet.shell.clock import SystemClock
 from ratchet.shell.freshness import Freshness
 from ratchet.shell.handlers import register
+from ratchet.shell.leadership import Leadership
 from ratchet.shell.probes import serve_probes
 from ratchet.shell.runner import Listener
 from ratchet.shell.settings import Settings, SettingsError, read_settings
@@ -62,38 +65,52 @@ def unchanged(world: World) -> World:
 
 async def operate(settings: Settings, around: Callable[[World], World] = unchanged) -> None:
     """The operator from its start to its graceful end. `around` may put measuring ports around ours."""
-    async with await Kube.connect() as api:
+    async with await Kube.connect() as api, ModelClient(KeyReader(api)) as model:
         freshness = Freshness()
-        model = ModelClient(KeyReader(api))
-        lease = Lease(api, settings.namespace, settings.lease, settings.pod)
+        sandboxes = KubeSandboxes(api, _sandbox_settings(settings))
+        leadership = Leadership(LeaseLock(api, settings.namespace, settings.lease, settings.pod))
         world = World(
-            journals=KubeJournals(api, wrote=freshness.wrote),
+            journals=KubeJournals(api),
             model=model,
-            sandboxes=KubeSandboxes(api, _images(settings)),
+            sandboxes=sandboxes,
             clock=SystemClock(),
             check=check_arguments,
             random=random.random,
             holder=settings.pod,
-            listeners=_listeners,
+            listeners=lambda task: (log.listener(task), metrics.listener, _writes(freshness)),
         )
-        supervisor = Supervisor(around(world), lease)
-
-        def not_ready() -> str:
-            return freshness.stale() or ("" if lease.held else "another process holds the Lease")
-
+        supervisor = Supervisor(around(world), leadership)
         metrics.LOOPS.set_function(lambda: supervisor.running)
-        probes = await serve_probes(settings.probe_port, not_ready) if settings.probe_port else None
-        holding = asyncio.create_task(lease.run(supervisor.leadership_changed))
+        probes = await _probes(settings, freshness, leadership)
+        holding = asyncio.create_task(leadership.run(supervisor.leadership_changed))
         try:
             await _watch(settings, supervisor, freshness)
         finally:
             await supervisor.stop()
             holding.cancel()
             await asyncio.gather(holding, return_exceptions=True)
-            await lease.release()
-            await model.close()
+            await leadership.release()
+            await sandboxes.close()
             if probes is not None:
                 await probes.cleanup()
+
+
+def _writes(freshness: Freshness) -> Listener:
+    """Note the status writes that the watch must bring back."""
+
+    def note(event: e.Event, _: State) -> None:
+        if isinstance(event, e.AskingMarked | e.LedgerBound | e.GenerationRaised):
+            freshness.wrote()
+
+    return note
+
+
+async def _probes(
+    settings: Settings, freshness: Freshness, leadership: Leadership
+) -> web.AppRunner | None:
+    if not settings.probe_port:
+        return None
+    return await serve_probes(settings.probe_port, lambda: freshness.stale() or leadership.problem)
 
 
 async def _watch(settings: Settings, supervisor: Supervisor, freshness: Freshness) -> None:
@@ -123,16 +140,13 @@ def _kopf_settings() -> kopf.OperatorSettings:
     return settings
 
 
-def _images(settings: Settings) -> SandboxImages:
-    return SandboxImages(
-        server=settings.server_image,
-        runner=settings.runner_image,
+def _sandbox_settings(settings: Settings) -> SandboxSettings:
+    return SandboxSettings(
+        server_image=settings.server_image,
+        runner_image=settings.runner_image,
+        operator_namespace=settings.namespace,
         pull_policy=settings.image_pull_policy,
     )
-
-
-def _listeners(task: TaskRef) -> tuple[Listener, ...]:
-    return (log.listener(task), metrics.listener)
 
 
 if __name__ == "__main__":

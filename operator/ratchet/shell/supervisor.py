@@ -56,7 +56,7 @@ class PodSeen:
     gone: bool
 
 
-class Leadership(Protocol):
+class MayRun(Protocol):
     """Whether this process may run loops at all."""
 
     @property
@@ -90,7 +90,7 @@ class _Entry:
 class Supervisor:
     """Starts, wakes and stops loops. All methods are called in the event loop's thread."""
 
-    def __init__(self, world: World, leadership: Leadership) -> None:
+    def __init__(self, world: World, leadership: MayRun) -> None:
         self._world = world
         self._leadership = leadership
         self._entries: dict[str, _Entry] = {}
