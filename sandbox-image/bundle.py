@@ -17,6 +17,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from py_compile import PycInvalidationMode
 from typing import Final
 
 RUNTIME: Final = "opt/ratchet/runtime"
@@ -49,8 +50,10 @@ def main(root: Path) -> None:
         shutil.copy2(path, runtime / "lib" / path.name)
     _add_loader(runtime)
     _copy_package(library)
+    # Compiled files count without a look at their source: copying changes its time.
+    unchecked = PycInvalidationMode.UNCHECKED_HASH
     compileall.compile_dir(
-        library, quiet=1, invalidation_mode=_unchecked(), stripdir=root, prependdir="/"
+        library, quiet=1, invalidation_mode=unchecked, stripdir=root, prependdir="/"
     )
     _arrange_image(root, runtime)
     _prove(runtime)
@@ -111,13 +114,6 @@ def _add_loader(runtime: Path) -> None:
 
 def _loaders(folder: Path) -> Iterator[Path]:
     return folder.glob("ld-linux*.so.*")
-
-
-def _unchecked() -> object:
-    """Compiled files count without a look at their source: copying changes its time."""
-    from py_compile import PycInvalidationMode
-
-    return PycInvalidationMode.UNCHECKED_HASH
 
 
 def _arrange_image(root: Path, runtime: Path) -> None:

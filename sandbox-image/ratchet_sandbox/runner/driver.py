@@ -60,7 +60,7 @@ def opening(*, bash: bool, nonce: str, restore: Path | None) -> str:
         lines += [f"exec {_STATE}>&1 {_REPORT}>&2", "shopt -s expand_aliases"]
     if restore:
         lines.append(f". {shlex.quote(str(restore))} </dev/null >/dev/null 2>&1")
-    lines.append("! ( ${" + f"e_{nonce}" + ":?0} )")
+    lines.append("! ( ${" + f"e_{nonce}" + ':?"0"} )')
     return "\n".join(lines) + "\n"
 
 
@@ -73,9 +73,10 @@ def call(*, bash: bool, nonce: str, command: Path, output: Path) -> str:
     redirections in force, hence the descriptors of its own.
     """
     save = _save_bash(nonce) if bash else _save_sh(nonce)
-    # Kept in a variable first: bash sets $? before it expands the text of ${name:?text}.
-    report = "! ( c_" + nonce + "=$?; ${{{0}_" + nonce + ":?$c_" + nonce + "}} )"
-    saved = "! ( ${s_" + nonce + ":?0} )"
+    # Kept in a variable first: bash sets $? before it expands the text of ${name:?text}. Quoted
+    # inside: a command may have set IFS to digits.
+    report = "! ( c_" + nonce + '=$?; ${{{0}_' + nonce + ':?"$c_' + nonce + '"}} )'
+    saved = "! ( ${s_" + nonce + ':?"0"} )'
     lines = ["\\set +e"]
     if bash:
         last = "; ".join((

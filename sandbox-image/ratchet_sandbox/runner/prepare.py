@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -106,10 +107,10 @@ def _make_base(config: Config, files: list[StartFile], start_files: Path) -> Non
         (made / "info").mkdir()
         (made / "info" / "exclude").write_text(_EXCLUDE, encoding="utf-8")
         repository = {"GIT_DIR": str(made), "GIT_WORK_TREE": str(tree)}
-        _git(config, "add", "--all", "--force", ".", folder=tree, **repository)
-        content = _git(config, "write-tree", **repository)
-        commit = _git(config, "commit-tree", "-m", "base", content, **repository)
-        _git(config, "update-ref", "HEAD", commit, **repository)
+        _git(config, "add", "--all", "--force", ".", folder=tree, repository=repository)
+        content = _git(config, "write-tree", repository=repository)
+        commit = _git(config, "commit-tree", "-m", "base", content, repository=repository)
+        _git(config, "update-ref", "HEAD", commit, repository=repository)
         made.rename(config.base)
 
 
@@ -120,10 +121,10 @@ def _fill(config: Config, files: list[StartFile], start_files: Path) -> None:
     shutil.rmtree(own, ignore_errors=True)
     shutil.copytree(config.base, own)
     repository = {"GIT_DIR": str(own), "GIT_WORK_TREE": str(config.workspace)}
-    _git(config, "config", "core.bare", "false", **repository)
+    _git(config, "config", "core.bare", "false", repository=repository)
     # The copied index remembers other files' times. Refreshed once, it spares both repositories
     # reading every file again.
-    _git(config, "update-index", "-q", "--refresh", folder=config.workspace, **repository)
+    _git(config, "update-index", "-q", "--refresh", folder=config.workspace, repository=repository)
     shutil.copyfile(own / "index", config.base / "index")
 
 
@@ -135,7 +136,12 @@ def _write(folder: Path, files: list[StartFile], start_files: Path) -> None:
         target.chmod(file.mode)
 
 
-def _git(config: Config, *arguments: str, folder: Path | None = None, **more: str) -> str:
+def _git(
+    config: Config,
+    *arguments: str,
+    folder: Path | None = None,
+    repository: Mapping[str, str] | None = None,
+) -> str:
     program = bundle.command(config.runtime, "git")
     if program is None:
         raise NotPrepared(f"git is missing from the runtime {config.runtime}")
@@ -145,7 +151,7 @@ def _git(config: Config, *arguments: str, folder: Path | None = None, **more: st
         "GIT_EXEC_PATH": str(config.runtime / "libexec" / "git-core"),
         "HOME": str(config.runtime),
         **identity,
-        **more,
+        **(repository or {}),
     }
     done = subprocess.run(
         [*program, "-c", "core.autocrlf=false", *arguments],

@@ -11,7 +11,7 @@ import enum
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -86,8 +86,13 @@ class Ended:
 class Shell:
     """The task's shell. Start nothing before `run`; `close` ends everything it started."""
 
-    def __init__(self, config: Config, children: Children, outer: Mapping[str, str]) -> None:
+    def __init__(
+        self, config: Config, children: Children, outer: Mapping[str, str],
+        *, find: Callable[[], tuple[Path, bool] | None] = shellprocess.find_shell,
+    ) -> None:
+        """`outer`: the container's environment; `find`: the shell's path, and if it is bash."""
         self._config = config
+        self._find = find
         self._children = children
         self._marker = secrets.token_hex(16)
         self._environment = environment.shell_environment(
@@ -219,7 +224,7 @@ class Shell:
         raise ShellError("the image's shell was started and did not answer")
 
     async def _start(self, state: driver.State | None) -> bool:
-        found = shellprocess.find_shell()
+        found = self._find()
         if found is None:
             raise ShellError("the image has neither bash nor sh; the file tools still work")
         path, bash = found

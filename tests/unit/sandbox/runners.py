@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ratchet_sandbox.runner import shellprocess
 from ratchet_sandbox.runner.config import Config
+from ratchet_sandbox.runner.prepare import prepare
 from ratchet_sandbox.runner.processes import Children
 from ratchet_sandbox.runner.result import Context, ToolResult
 from ratchet_sandbox.runner.shell import Shell
@@ -59,6 +63,12 @@ class Bench:
     async def bash(self, command: str, **more: Any) -> ToolResult:
         return await self.use("bash", command=command, **more)
 
+    async def wait_until(self, holds: Callable[[], bool]) -> None:
+        """Wait for a condition, with a deadline."""
+        async with asyncio.timeout(10):
+            while not holds():  # noqa: ASYNC110  other processes set no event
+                await asyncio.sleep(0.005)
+
     def write(self, name: str, content: str | bytes) -> Path:
         path = self.config.workspace / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,15 +76,38 @@ class Bench:
         return path
 
 
-async def with_bench(folder: Path, test: Callable[[Bench], Awaitable[None]]) -> None:
+@contextlib.asynccontextmanager
+async def open_bench(folder: Path, sh: Path | None = None) -> AsyncIterator[Bench]:
+    """Tools in a new workspace; with `sh` the image's shell is that one and no bash."""
     config = make_config(folder)
+    find = shellprocess.find_shell if sh is None else lambda: (sh, False)
     async with Children() as children:
-        shell = Shell(config, children, os.environ)
+        shell = Shell(config, children, os.environ, find=find)
         try:
-            await test(Bench(config, children, shell))
+            yield Bench(config, children, shell)
         finally:
             await shell.close()
 
 
-def make_base(config: Config, files: dict[str, str]) -> None:
-    """The workspace and its base repository, as the init container makes them."""
+def make_base(config: Config, files: Mapping[str, str]) -> None:
+    """Workspace and base repository, made as in the init container."""
+    start, bundled = config.runtime.parent / "files", config.runtime.parent / "bundled"
+    start.mkdir()
+    bundled.mkdir()
+    index = []
+    for number, (path, content) in enumerate(files.items()):
+        (start / f"f{number}").write_text(content)
+        index.append({"path": path, "source": f"f{number}", "mode": "0644"})
+    (start / "index.json").write_text(json.dumps(index))
+    prepare(config, bundled=bundled, start_files=start, task_uid="uid-1")
+
+
+def alive(marker: str) -> list[int]:
+    """Pids of processes with this word on their command line."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().split(b"\0") if folder.name.isdigit() else []
+            if marker.encode() in words and "Z" not in (folder / "stat").read_text().split()[2]:
+                found.append(int(folder.name))
+    return found
