@@ -33,7 +33,7 @@ class StartFile:
     mode: str = "0644"
 
 
-def sandbox_files(generation: Generation, files: Sequence[StartFile]) -> Manifest:
+def sandbox_files(generation: Generation, pod_uid: str, files: Sequence[StartFile]) -> Manifest:
     """The ConfigMap of these files. Raises FilesUnfit."""
     check_files(files)
     index = [
@@ -43,7 +43,7 @@ def sandbox_files(generation: Generation, files: Sequence[StartFile]) -> Manifes
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": generation.metadata(),
+        "metadata": generation.part_metadata(pod_uid),
         "immutable": True,
         "data": {INDEX: json.dumps(index)},
         "binaryData": {

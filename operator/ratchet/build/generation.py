@@ -28,20 +28,30 @@ class Generation:
     def labels(self) -> dict[str, str]:
         return names.sandbox_labels(self.task_uid, generation=self.number)
 
-    def metadata(self) -> Manifest:
-        """Name, labels and owner. The owner does not block: deleting a task must never hang."""
+    def pod_metadata(self) -> Manifest:
+        """Name, labels and owner of the pod: the task."""
+        return self._metadata(names.API_VERSION, names.TASK_KIND, self.task, self.task_uid)
+
+    def part_metadata(self, pod_uid: str) -> Manifest:
+        """Name, labels and owner of what the pod needs: the pod.
+
+        So Kubernetes removes it after the pod, not before: a pod on its way out keeps its network
+        policy to the end.
+        """
+        return self._metadata("v1", "Pod", self.name, pod_uid)
+
+    def _metadata(self, api_version: str, kind: str, owner: str, uid: str) -> Manifest:
+        reference = {
+            "apiVersion": api_version,
+            "kind": kind,
+            "name": owner,
+            "uid": uid,
+            "controller": True,
+            "blockOwnerDeletion": False,  # deleting the owner must never hang
+        }
         return {
             "name": self.name,
             "namespace": self.namespace,
             "labels": self.labels,
-            "ownerReferences": [
-                {
-                    "apiVersion": names.API_VERSION,
-                    "kind": names.TASK_KIND,
-                    "name": self.task,
-                    "uid": self.task_uid,
-                    "controller": True,
-                    "blockOwnerDeletion": False,
-                }
-            ],
+            "ownerReferences": [reference],
         }

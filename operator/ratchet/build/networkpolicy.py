@@ -10,7 +10,9 @@ NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 """Set on every namespace by the API server."""
 
 
-def sandbox_network_policy(generation: Generation, settings: SandboxSettings) -> Manifest:
+def sandbox_network_policy(
+    generation: Generation, pod_uid: str, settings: SandboxSettings
+) -> Manifest:
     """Holds only where the cluster's network plugin enforces policies; policies are additive."""
     operator = {
         "namespaceSelector": {"matchLabels": {NAMESPACE_LABEL: settings.operator_namespace}},
@@ -19,7 +21,7 @@ def sandbox_network_policy(generation: Generation, settings: SandboxSettings) ->
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": generation.metadata(),
+        "metadata": generation.part_metadata(pod_uid),
         "spec": {
             "podSelector": {"matchLabels": generation.labels},
             "policyTypes": ["Ingress", "Egress"],

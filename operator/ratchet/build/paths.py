@@ -14,8 +14,8 @@ LEDGER = "/ratchet/ledger"
 SECRET = "/ratchet/secret"
 FILES = "/ratchet/files"
 
-PREPARE = ("python3", "-m", "ratchet_sandbox.runner.prepare")
-SERVER = ("python3", "-m", "ratchet_sandbox.server")
+PREPARE = ("python3", "-I", "-m", "ratchet_sandbox.runner.prepare")
+SERVER = ("python3", "-P", "-m", "ratchet_sandbox.server")
 RUNNER = (
     f"{RUNTIME}/lib/ld.so",
     "--library-path",

@@ -54,7 +54,7 @@ def sandbox_pod(
         spec["runtimeClassName"] = config.runtime_class
     if config.pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in config.pull_secrets]
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": generation.metadata(), "spec": spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": generation.pod_metadata(), "spec": spec}
 
 
 def _prepare(generation: Generation, settings: SandboxSettings) -> Manifest:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ratchet.api import names
 from ratchet.build import secret as secrets
-from ratchet.build.files import StartFile, sandbox_files
+from ratchet.build.files import StartFile, check_files, sandbox_files
 from ratchet.build.generation import Generation, Manifest
 from ratchet.build.networkpolicy import sandbox_network_policy
 from ratchet.build.pod import sandbox_pod
@@ -62,62 +62,99 @@ class Pods:
             return None
         return Identity(certificate, key, token)
 
+    async def leftover(self, generation: Generation) -> bool:
+        """Whether a Secret is there although the pod is not: that of an earlier pod of this name.
+
+        Kubernetes removes it soon. A new pod must not be made before: it would mount the old one.
+        """
+        path = core("secrets", generation.namespace, generation.name)
+        return await find(self._api, path) is not None
+
     async def create(
         self, generation: Generation, config: SandboxConfig, files: tuple[StartFile, ...]
-    ) -> None:
-        """Make the pod, after all that it needs. What is there already is left as it is.
+    ) -> str:
+        """Make the pod and then all that it needs; its uid, empty if `complete` says False.
 
-        Raises Refused, and FilesUnfit where the files do not fit into a ConfigMap.
+        Raises Refused, FilesUnfit, and ValueError for an amount that is no quantity.
+        """
+        check_files(files)
+        manifest = sandbox_pod(generation, config, self._settings)
+        pod = await self._create(core("pods", generation.namespace), manifest)
+        uid = str(pod["metadata"]["uid"])
+        return uid if await self.complete(generation, uid, files) else ""
+
+    async def complete(
+        self, generation: Generation, pod_uid: str, files: tuple[StartFile, ...]
+    ) -> bool:
+        """Make what the pod needs, as far as it is not there. Raises Refused and FilesUnfit.
+
+        The Secret comes last: without it the pod cannot start, so it never runs without its
+        network policy. False if parts of an earlier pod are in the way; Kubernetes removes them.
         """
         namespace = generation.namespace
+        policy = sandbox_network_policy(generation, pod_uid, self._settings)
+        mine = await asyncio.gather(
+            self._part(network_policies(namespace), policy),
+            self._part(core("configmaps", namespace), sandbox_files(generation, pod_uid, files)),
+        )
+        if not all(mine):
+            return False
         identity = make_identity(server_name(generation.task_uid, generation.number))
         secret = sandbox_secret(
             generation,
+            pod_uid,
             certificate=identity.certificate,
             key=identity.key,
             token=identity.token,
         )
-        await asyncio.gather(
-            self._create(core("secrets", namespace), secret),
-            self._create(core("configmaps", namespace), sandbox_files(generation, files)),
-            self._create(
-                network_policies(namespace), sandbox_network_policy(generation, self._settings)
-            ),
-        )
-        pod = sandbox_pod(generation, config, self._settings)
-        await self._create(core("pods", namespace), pod)
+        return await self._part(core("secrets", namespace), secret)
 
     async def remove(self, task: TaskRef) -> None:
-        """Delete all objects of all sandboxes of a task. Returns when the deletion is accepted."""
-        selector = names.task_selector(task.uid, component=names.COMPONENT_SANDBOX)
-        await asyncio.gather(
-            *(
-                self._delete_all(path, selector)
-                for path in (
-                    core("pods", task.namespace),
-                    core("secrets", task.namespace),
-                    core("configmaps", task.namespace),
-                    network_policies(task.namespace),
-                )
-            )
-        )
+        """Delete the pods of all sandboxes of a task; what belongs to them follows.
 
-    async def _create(self, path: str, manifest: Manifest) -> None:
-        what = f"{manifest['kind']} {manifest['metadata']['name']}"
+        Returns when the deletion is accepted.
+        """
+        selector = names.task_selector(task.uid, component=names.COMPONENT_SANDBOX)
+        pods = core("pods", task.namespace)
         try:
-            await self._api.request("POST", path, manifest)
+            found = await self._api.request("GET", pods, params={"labelSelector": selector})
+        except FAILURES as failure:
+            if meaning(failure) is Meaning.GONE:
+                return
+            raise away(failure) from failure
+        every = [pod["metadata"]["name"] for pod in found.get("items") or ()]
+        await asyncio.gather(*(self._delete(core("pods", task.namespace, name)) for name in every))
+
+    async def _part(self, path: str, manifest: Manifest) -> bool:
+        """Make an object of a pod; False if one of that name belongs to another pod."""
+        stored = await self._create(path, manifest)
+        owners = (stored["metadata"].get("ownerReferences")) or ()
+        (mine,) = manifest["metadata"]["ownerReferences"]
+        return any(owner.get("uid") == mine["uid"] for owner in owners)
+
+    async def _create(self, path: str, manifest: Manifest) -> Object:
+        """Make an object; if one of that name is there, that one is returned. Raises Refused."""
+        name = manifest["metadata"]["name"]
+        try:
+            return await self._api.request("POST", path, manifest)
         except ApiError as error:
             if meaning(error) is Meaning.EXISTS:
-                return
+                return await self._existing(f"{path}/{name}", error)
             if meaning(error) is Meaning.UNKNOWN or error.status in (401, 409, 410, 429):
                 raise away(error) from error
-            raise Refused(what, error) from error
+            raise Refused(f"{manifest['kind']} {name}", error) from error
         except FAILURES as failure:
             raise away(failure) from failure
 
-    async def _delete_all(self, path: str, selector: str) -> None:
+    async def _existing(self, path: str, error: ApiError) -> Object:
+        found = await find(self._api, path)
+        if found is None:  # deleted in between: the next look makes it
+            raise away(error) from error
+        return found
+
+    async def _delete(self, path: str) -> None:
         try:
-            await self._api.request("DELETE", path, params={"labelSelector": selector})
+            await self._api.request("DELETE", path)
         except FAILURES as failure:
             if meaning(failure) is not Meaning.GONE:
                 raise away(failure) from failure

@@ -9,7 +9,6 @@ from typing import Any, Final
 import aiohttp
 
 from ratchet.api import names
-from ratchet.build.files import FilesUnfit
 from ratchet.build.generation import Generation
 from ratchet.build.podstate import PodState, Stage, sandbox_condition
 from ratchet.build.settings import SandboxSettings
@@ -86,6 +85,8 @@ class KubeSandbox:
         self._hard_timeout_s = 300
         self._known: tuple[str, SandboxClient] | None = None
         """The client of the pod that answered last, with the pod's uid and address."""
+        self._complete = ""
+        """Uid of the pod that is known to have all that it needs."""
 
     # --- the pod ---
 
@@ -95,15 +96,19 @@ class KubeSandbox:
         generation = self._generation(wanted)
         pod = await self._home.pods.find(generation)
         if pod is None and not wanted.ledger:
-            return await self._create(generation, config)
+            return await self._make(generation, None, config)
         state = sandbox_condition(pod)
         if pod is None or state.stage in (Stage.GONE, Stage.FAILED):
             return SandboxGone(state.message)
         if _owner(pod) != self._task.uid:
             return _hopeless(f"There is a pod {generation.name} of somebody else; delete it.")
-        if state.stage is not Stage.READY:
-            return _pending(state)
-        return await self._greet(generation, pod, wanted)
+        if state.stage is Stage.READY:
+            return await self._greet(generation, pod, wanted)
+        if not wanted.ledger and self._complete != pod["metadata"]["uid"]:
+            # Another owner made it, or we were interrupted: parts of it may be missing.
+            unmade = await self._make(generation, pod["metadata"]["uid"], config)
+            return _pending(state) if self._complete else unmade
+        return _pending(state)
 
     async def changed(self, wanted: SandboxRef) -> None:
         await asyncio.sleep(LOOK_AGAIN_S)
@@ -116,20 +121,33 @@ class KubeSandbox:
         task = self._task
         return Generation(task.namespace, task.name, task.uid, wanted.generation)
 
-    async def _create(self, generation: Generation, config: Config) -> SandboxPending:
+    async def _make(
+        self, generation: Generation, pod_uid: str | None, config: Config
+    ) -> SandboxPending:
+        """Make the pod, if there is none, and what it needs."""
+        pods = self._home.pods
         try:
             files = await read_files(self._home.api, generation.namespace, config.files)
-            await self._home.pods.create(generation, config.sandbox, files)
+            if pod_uid is not None:
+                made = pod_uid if await pods.complete(generation, pod_uid, files) else ""
+            elif await pods.leftover(generation):
+                made = ""
+            else:
+                made = await pods.create(generation, config.sandbox, files)
         except FileMissing as missing:
             return SandboxPending(Reason.CONFIG_MAP_NOT_FOUND, str(missing), hopeless=True)
         except Refused as refused:
             if refused.quota:
                 return SandboxPending(Reason.SANDBOX_UNSCHEDULABLE, str(refused))
             return _hopeless(str(refused))
-        except (FilesUnfit, ValueError) as unfit:
+        except ValueError as unfit:  # FilesUnfit among them
             return SandboxPending(Reason.CONFIG_INVALID, str(unfit), hopeless=True)
+        self._complete = made
         return SandboxPending(
-            Reason.SANDBOX_STARTING, f"Sandbox pod {generation.name} has been created."
+            Reason.SANDBOX_STARTING,
+            f"Sandbox pod {generation.name} has been created."
+            if made
+            else f"Objects of an earlier pod {generation.name} are still being removed.",
         )
 
     async def _greet(self, generation: Generation, pod: dict[str, Any], wanted: SandboxRef) -> Seen:

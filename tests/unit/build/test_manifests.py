@@ -26,6 +26,7 @@ from ratchet_sandbox import protocol
 
 GOLDEN = Path(__file__).parent / "golden"
 UID = "0f3c9a1e-5555-4444-8888-121212121212"
+POD_UID = "77777777-5555-4444-8888-121212121212"
 GENERATION = Generation("team-a", "fix-it", UID, 2)
 SETTINGS = SandboxSettings(
     server_image="registry.example/ratchet/sandbox-server:1",
@@ -63,16 +64,18 @@ def test_the_pod_of_a_class_that_uses_every_field() -> None:
 
 
 def test_the_secret() -> None:
-    assert_golden("secret", sandbox_secret(GENERATION, certificate="CERT", key="KEY", token="TOK"))
+    assert_golden(
+        "secret", sandbox_secret(GENERATION, POD_UID, certificate="CERT", key="KEY", token="TOK")
+    )
 
 
 def test_the_network_policy() -> None:
-    assert_golden("networkpolicy", sandbox_network_policy(GENERATION, SETTINGS))
+    assert_golden("networkpolicy", sandbox_network_policy(GENERATION, POD_UID, SETTINGS))
 
 
 def test_the_files() -> None:
     files = [StartFile("src/a.py", b"print()\n"), StartFile("run", b"\xff\x00", "0755")]
-    assert_golden("files", sandbox_files(GENERATION, files))
+    assert_golden("files", sandbox_files(GENERATION, POD_UID, files))
 
 
 # --- what must hold of every pod, whatever the golden files say ---
@@ -138,6 +141,16 @@ def test_the_name_of_the_longest_task_still_fits() -> None:
     assert len(pod["metadata"]["name"]) <= 253
 
 
+def test_what_a_pod_needs_goes_with_the_pod_and_the_pod_with_the_task() -> None:
+    (owner,) = PODS[0]["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"]) == ("AgentTask", UID)
+    policy = sandbox_network_policy(GENERATION, POD_UID, SETTINGS)
+    for part in (policy, sandbox_files(GENERATION, POD_UID, [])):
+        (owner,) = part["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["uid"], owner["name"]) == ("Pod", POD_UID, GENERATION.name)
+        assert owner["blockOwnerDeletion"] is False
+
+
 # --- resources ---
 
 
@@ -181,7 +194,7 @@ def test_anything_else_is_no_quantity(text: str) -> None:
 
 def test_files_of_any_bytes_come_back_by_the_index() -> None:
     files = [StartFile("a", b"\x00\xff"), StartFile("d/b.sh", "ä".encode(), "0755")]
-    manifest = sandbox_files(GENERATION, files)
+    manifest = sandbox_files(GENERATION, POD_UID, files)
     index = json.loads(manifest["data"]["index.json"])
     found = [
         StartFile(e["path"], base64.b64decode(manifest["binaryData"][e["source"]]), e["mode"])
@@ -197,18 +210,18 @@ def test_files_of_any_bytes_come_back_by_the_index() -> None:
 )  # fmt: skip
 def test_a_path_out_of_the_workspace_is_refused(path: str) -> None:
     with pytest.raises(FilesUnfit, match="not a path inside the workspace"):
-        sandbox_files(GENERATION, [StartFile(path, b"")])
+        sandbox_files(GENERATION, POD_UID, [StartFile(path, b"")])
 
 
 def test_files_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(FilesUnfit, match="twice"):
-        sandbox_files(GENERATION, [StartFile("a", b""), StartFile("a", b"")])
+        sandbox_files(GENERATION, POD_UID, [StartFile("a", b""), StartFile("a", b"")])
     with pytest.raises(FilesUnfit, match="both a file and a folder"):
-        sandbox_files(GENERATION, [StartFile("a/b", b""), StartFile("a", b"")])
+        sandbox_files(GENERATION, POD_UID, [StartFile("a/b", b""), StartFile("a", b"")])
     with pytest.raises(FilesUnfit, match="mode"):
-        sandbox_files(GENERATION, [StartFile("a", b"", "0777")])
+        sandbox_files(GENERATION, POD_UID, [StartFile("a", b"", "0777")])
 
 
 def test_files_that_are_too_large_are_refused() -> None:
     with pytest.raises(FilesUnfit, match="more than"):
-        sandbox_files(GENERATION, [StartFile("a", b"x" * (BYTES_MAX + 1))])
+        sandbox_files(GENERATION, POD_UID, [StartFile("a", b"x" * (BYTES_MAX + 1))])

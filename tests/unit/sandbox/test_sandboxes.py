@@ -77,7 +77,9 @@ class PretendedApi:
         if method == "POST":
             return self._create(path, body)
         if method == "DELETE":
-            return self._delete(path, params or {})
+            return self._delete(path)
+        if params:
+            return self._list(path, params)
         if path not in self.objects:
             raise ApiError(404, "NotFound", f"{path} not found")
         return self.objects[path]
@@ -97,12 +99,24 @@ class PretendedApi:
         self.created.append(where)
         return stored
 
-    def _delete(self, path: str, params: Params) -> dict[str, Any]:
+    def _list(self, path: str, params: Params) -> dict[str, Any]:
         wanted = dict(pair.split("=") for pair in str(params["labelSelector"]).split(","))
-        for where, stored in list(self.objects.items()):
+        found = []
+        for where, stored in self.objects.items():
             labels: Mapping[str, str] = stored["metadata"].get("labels") or {}
             inside = where.rsplit("/", 1)[0] == path
             if inside and all(labels.get(k) == v for k, v in wanted.items()):
+                found.append(stored)
+        return {"items": found}
+
+    def _delete(self, path: str) -> dict[str, Any]:
+        """Delete an object and, as the garbage collector does later, what it owns."""
+        if path not in self.objects:
+            raise ApiError(404, "NotFound", f"{path} not found")
+        uid = self.objects.pop(path)["metadata"].get("uid")
+        for where, stored in list(self.objects.items()):
+            owners = stored["metadata"].get("ownerReferences") or ()
+            if any(owner["uid"] == uid for owner in owners):
                 del self.objects[where]
         return {}
 
@@ -146,10 +160,10 @@ async def test_a_pod_never_made_is_made_with_all_it_needs(
 ) -> None:
     seen = await sandbox.prepare(CONFIG, FIRST)
     assert isinstance(seen, SandboxPending) and seen.reason is Reason.SANDBOX_STARTING
-    assert api.created[-1] == f"{PODS}/{NAME}", "the pod comes after all that it needs"
-    assert set(api.created[:-1]) == {
-        f"{SECRETS}/{NAME}", f"{CONFIG_MAPS}/{NAME}", f"{POLICIES}/{NAME}"
-    }  # fmt: skip
+    assert set(api.created[1:3]) == {f"{CONFIG_MAPS}/{NAME}", f"{POLICIES}/{NAME}"}
+    assert [api.created[0], api.created[3]] == [f"{PODS}/{NAME}", f"{SECRETS}/{NAME}"], (
+        "a pod cannot start without its Secret, which comes after the network policy"
+    )
     files = api.objects[f"{CONFIG_MAPS}/{NAME}"]
     assert base64.b64decode(files["binaryData"]["f0"]) == b"print()"
     assert base64.b64decode(files["binaryData"]["f1"]) == b"\xff\x00"
@@ -169,14 +183,50 @@ async def test_two_owners_at_once_make_one_pod_with_one_identity(
     assert sorted(api.created) == sorted(set(api.created)) and len(api.created) == 4
 
 
-async def test_a_half_made_sandbox_is_completed(api: PretendedApi, sandbox: KubeSandbox) -> None:
-    api.refuses[PODS] = ApiError(500, "InternalError", "etcd is away")
+async def test_a_half_made_sandbox_is_completed_by_the_next_owner(
+    api: PretendedApi, home: KubeSandboxes, sandbox: KubeSandbox
+) -> None:
+    api.refuses[SECRETS] = ApiError(500, "InternalError", "etcd is away")
     with pytest.raises(JournalAway):
         await sandbox.prepare(CONFIG, FIRST)
-    first = api.identity()
+    assert f"{PODS}/{NAME}" in api.objects and f"{SECRETS}/{NAME}" not in api.objects
     api.refuses.clear()
+    api.status(phase="Pending")
+    await home.of(TASK, epoch=4).prepare(CONFIG, FIRST)
+    identity = api.identity()
+    await home.of(TASK, epoch=5).prepare(CONFIG, FIRST)
+    assert api.identity() == identity and len(api.created) == 4
+
+
+async def test_no_pod_is_made_that_would_mount_the_secret_of_an_earlier_one(
+    api: PretendedApi, sandbox: KubeSandbox
+) -> None:
     await sandbox.prepare(CONFIG, FIRST)
-    assert api.created[-1] == f"{PODS}/{NAME}" and api.identity() == first
+    del api.objects[f"{PODS}/{NAME}"]  # and its parts are not collected yet
+    seen = await sandbox.prepare(CONFIG, FIRST)
+    assert isinstance(seen, SandboxPending) and "still being removed" in seen.message
+    assert f"{PODS}/{NAME}" not in api.objects
+
+
+async def test_a_pod_does_not_start_with_a_network_policy_that_is_being_removed(
+    api: PretendedApi, sandbox: KubeSandbox
+) -> None:
+    await sandbox.prepare(CONFIG, FIRST)
+    for path in (f"{PODS}/{NAME}", f"{SECRETS}/{NAME}"):
+        del api.objects[path]
+    seen = await sandbox.prepare(CONFIG, FIRST)
+    assert isinstance(seen, SandboxPending) and "still being removed" in seen.message
+    assert f"{SECRETS}/{NAME}" not in api.objects, "so the new pod waits"
+    for path in (f"{POLICIES}/{NAME}", f"{CONFIG_MAPS}/{NAME}"):
+        del api.objects[path]
+    await sandbox.prepare(CONFIG, FIRST)
+    owners = {
+        o["metadata"]["ownerReferences"][0]["uid"]
+        for path, o in api.objects.items()
+        if path.endswith(NAME) and not path.startswith(PODS)
+    }
+    assert owners == {api.objects[f"{PODS}/{NAME}"]["metadata"]["uid"]}
+    assert f"{SECRETS}/{NAME}" in api.objects
 
 
 async def test_a_missing_pod_with_a_known_ledger_is_gone(
@@ -207,7 +257,7 @@ async def test_trouble_of_the_pod_is_passed_on(api: PretendedApi, sandbox: KubeS
 async def test_a_pod_of_somebody_else_is_left_alone(
     api: PretendedApi, sandbox: KubeSandbox
 ) -> None:
-    api.objects[f"{PODS}/{NAME}"] = {"metadata": {"name": NAME}, "status": {"phase": "Pending"}}
+    api.objects[f"{PODS}/{NAME}"] = {"metadata": {"name": NAME, "uid": "x"}}
     seen = await sandbox.prepare(CONFIG, FIRST)
     assert isinstance(seen, SandboxPending) and seen.hopeless and "somebody else" in seen.message
 
