@@ -1,0 +1,241 @@
+"""Records as AgentTurn objects: what is read back is what was written, and nothing else passes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ratchet.api.turn import AgentTurn
+from ratchet.core.config import Config, File, ModelConfig, Resources, SandboxConfig
+from ratchet.core.records import (
+    Call,
+    End,
+    EndOutcome,
+    Outcome,
+    Patch,
+    Record,
+    Reply,
+    Rerun,
+    Result,
+    Start,
+    Turn,
+    Verdict,
+    start_hash,
+    turn_hash,
+)
+from ratchet.core.replies import Usage
+from ratchet.edges import wire
+from ratchet.ports import TaskRef
+
+TASK = TaskRef("space", "task", "0f3c9a1e-5555-4444-8888-121212121212")
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+word = st.text("abcXYZ_09", min_size=1, max_size=20)
+digest = st.text("0123456789abcdef", min_size=64, max_size=64)
+count = st.integers(0, 2**53 - 1)
+indices = st.integers(0, 31)
+calls = st.builds(Call, indices, word, word, text)
+usages = st.builds(Usage, count, count, count, count)
+replies = st.builds(
+    Reply,
+    verdict=st.sampled_from(Verdict),
+    text=text,
+    note=text,
+    reasoning=text,
+    calls=st.lists(calls, max_size=4).map(tuple),
+    finish_reason=text,
+    usage=usages,
+    model=text,
+    endpoint=text,
+    attempt=st.integers(1, 9),
+    raw=text,
+)
+results = st.builds(
+    Result,
+    index=indices,
+    key=word,
+    outcome=st.sampled_from(Outcome),
+    content=text,
+    exit_code=st.none() | st.integers(-1024, 1024),
+    truncated=st.booleans(),
+    spill=text,
+    duration_ms=count,
+    not_utf8=st.booleans(),
+)
+reruns = st.builds(Rerun, indices, word, text, count)
+turns = st.builds(
+    Turn,
+    number=st.integers(1, 1000),
+    epoch=count,
+    generation=count,
+    ledger=text,
+    previous=digest,
+    request_digest=digest,
+    reply=replies,
+    reruns=st.lists(reruns, max_size=3).map(tuple),
+    results=st.none() | st.lists(results, max_size=3).map(tuple),
+)
+patches = st.builds(
+    Patch,
+    base=text,
+    sha256=digest,
+    size=count,
+    inline=text,
+    encoding=st.sampled_from(["text", "base64"]),
+)
+ends = st.builds(
+    End,
+    number=st.integers(1, 1000),
+    epoch=count,
+    previous=digest,
+    outcome=st.sampled_from(EndOutcome),
+    reason=word,
+    message=text,
+    summary=text,
+    result=text,
+    patch=st.none() | patches,
+)
+configs = st.builds(
+    Config,
+    goal=text,
+    model=st.builds(ModelConfig, word, word, word, temperature=st.none() | st.floats(0, 2)),
+    sandbox=st.builds(
+        SandboxConfig,
+        word,
+        st.builds(Resources, st.lists(st.tuples(word, word), max_size=2).map(tuple)),
+    ),
+    files=st.lists(st.builds(File, word, st.none() | text), max_size=2).map(tuple),
+    active_deadline_s=st.none() | st.integers(1, 1000),
+)
+
+
+def through_the_api_server(record: Record) -> dict[str, Any]:
+    """The object as it comes back: as JSON, with the status that later writes would add."""
+    body = wire.to_object(TASK, record)
+    if isinstance(record, Turn):
+        status: dict[str, Any] = {}
+        if record.reruns:
+            status["reruns"] = wire.reruns_to_list(record.reruns)
+        if record.results is not None:
+            status["results"] = wire.results_to_list(record.results)
+        body |= {"status": status} if status else {}
+    found: dict[str, Any] = json.loads(json.dumps(body))
+    return found
+
+
+@given(turns)
+def test_a_turn_is_read_as_it_was_written(turn: Turn) -> None:
+    found = wire.from_object(TASK, through_the_api_server(turn))
+    assert isinstance(found, Turn)
+    assert found == turn
+    assert turn_hash(found) == turn_hash(turn)
+
+
+@given(ends)
+def test_an_end_is_read_as_it_was_written(end: End) -> None:
+    assert wire.from_object(TASK, through_the_api_server(end)) == end
+
+
+@given(configs, count)
+def test_a_start_is_read_as_it_was_written_with_the_hash_of_its_text(
+    config: Config, epoch: int
+) -> None:
+    found = wire.from_object(TASK, through_the_api_server(Start(config, epoch)))
+    assert found == Start(config, epoch, start_hash(config.to_json()))
+
+
+SAMPLE = Turn(
+    3, 2, 1, "ledger", "ab" * 32, "cd" * 32,
+    Reply(Verdict.CALLS, calls=(Call(0, "abcdefghi", "bash", "{}"),)),
+)  # fmt: skip
+
+
+def test_what_is_at_its_default_is_not_written() -> None:
+    spec = wire.to_object(TASK, replace(SAMPLE, ledger=""))["spec"]
+    assert set(spec["reply"]) == {"verdict", "calls"}
+    assert "ledger" not in spec
+
+
+def test_every_name_that_is_written_is_one_of_the_api() -> None:
+    full = replace(
+        SAMPLE,
+        reply=replace(
+            SAMPLE.reply, text="t", note="n", reasoning="r", finish_reason="f", usage=Usage(1, 1, 1, 1),
+            model="m", endpoint="e", attempt=2, raw="r",
+        ),
+        reruns=(Rerun(0, "k", "r", 1),),
+        results=(Result(0, "k", Outcome.OK, "c", 1, True, "s", 1, True),),
+    )  # fmt: skip
+    body = through_the_api_server(full)
+    parsed = AgentTurn.model_validate(body).model_dump(
+        mode="json", by_alias=True, exclude_unset=True
+    )
+    assert {"spec": body["spec"], "status": body["status"]} == {
+        "spec": parsed["spec"],
+        "status": parsed["status"],
+    }
+
+
+def spoiled(**changes: Any) -> dict[str, Any]:
+    """A stored turn with some of its parts exchanged, by path."""
+    body = through_the_api_server(SAMPLE)
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        place = body
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    return body
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"spec__taskRef": {"name": "task", "uid": "another"}}, "of another task"),
+        ({"metadata__ownerReferences": []}, "no owner reference"),
+        ({"metadata__name": "task-0f3c9a1e-t4"}, "has the number of task-0f3c9a1e-t3"),
+        ({"metadata__deletionTimestamp": "2026-01-01T00:00:00Z"}, "is being deleted"),
+        ({"spec__kind": "End"}, "not just the part that its kind"),
+        ({"spec__reply": {"verdict": "Perhaps"}}, "spec.reply.verdict"),
+        ({"spec__number": "three"}, "spec.number"),
+        ({"spec__reply__calls": [{"index": 0, "id": "x", "tool": "bash", "arguments": "{}",
+                                  "digest": "sha256:" + "0" * 64}]}, "digest"),
+    ],
+)  # fmt: skip
+def test_what_is_no_record_of_the_task_is_refused_in_words(
+    changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(wire.Unreadable, match=says):
+        wire.from_object(TASK, spoiled(**changes))
+
+
+def test_an_owner_reference_that_does_not_control_is_not_enough() -> None:
+    body = through_the_api_server(SAMPLE)
+    body["metadata"]["ownerReferences"][0]["controller"] = False
+    with pytest.raises(wire.Unreadable, match="no owner reference"):
+        wire.from_object(TASK, body)
+
+
+def test_a_record_of_a_later_version_asks_for_a_newer_operator() -> None:
+    with pytest.raises(wire.NewerJournal, match="run a newer operator"):
+        wire.from_object(TASK, spoiled(spec__journalVersion=99, spec__reply={"new": True}))
+
+
+def test_a_configuration_that_cannot_be_read_is_refused() -> None:
+    body = wire.to_object(
+        TASK, Start(Config("g", ModelConfig("e", "u", "m"), SandboxConfig("i")), 1)
+    )
+    body["spec"]["start"]["config"] = '{"goal": 1}'
+    with pytest.raises(wire.Unreadable, match="configuration that cannot be read"):
+        wire.from_object(TASK, body)
+
+
+def test_times_are_written_in_utc() -> None:
+    noon = datetime(2026, 3, 1, 12, 0, 0, 999_999, timezone(timedelta(hours=2)))
+    assert wire.rfc3339(noon) == "2026-03-01T10:00:00Z"
+    assert datetime.fromisoformat(wire.rfc3339(noon)) == noon.replace(microsecond=0).astimezone(UTC)
