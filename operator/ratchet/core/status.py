@@ -106,10 +106,10 @@ def _progress(state: State, now: datetime) -> tuple[Reason, str]:
     if state.model_message and state.answer is None:
         reason = Reason.MODEL_RETRYING if state.failures else Reason.MODEL_BUSY
         return reason, state.model_message
-    if sandbox.phase is SandboxPhase.WAITING:
-        return Reason(sandbox.reason), sandbox.message
     if sandbox.phase is SandboxPhase.UNSEEN and sandbox.backoff.failures > 1:
         return Reason.SANDBOX_UNREACHABLE, sandbox.message
+    if sandbox.since is not None and sandbox.phase in (SandboxPhase.WAITING, SandboxPhase.UNSEEN):
+        return Reason(sandbox.reason), sandbox.message  # also while it is looked at again
     return Reason.ACCEPTED, "The task is under way."
 
 

@@ -61,6 +61,10 @@ class FakePod:
     """By key of a search_replace: the digest of its file when the key was reserved."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def runs(self, key: str) -> bool:
+        """Whether a reserved call has not ended yet."""
+        return self.alive and self.receipts[key] is None
+
     def digest(self, path: str) -> str:
         """`sha256:<hex>` of a file, empty if there is none."""
         text = self.files.get(path)
@@ -80,6 +84,8 @@ class FakeSandboxes:
     start_delay_s: float = 0.0
     pods: dict[tuple[str, int], FakePod] = field(default_factory=dict)
     effects: list[str] = field(default_factory=list)
+    began: Callable[[FakePod, CallOrder], None] = lambda _pod, _order: None
+    """Told of each call that begins to run, for real."""
     removed: set[str] = field(default_factory=set)
     runs: set[asyncio.Task[Any]] = field(default_factory=set)
     fault: Callable[[str], None] = lambda _: None
@@ -195,11 +201,12 @@ class FakeSandbox:
         """The call takes effect half-way, unless it was ended before."""
         half = (self.home.duration(order) if self.home.duration else self.home.tool_delay_s) / 2
         self.home.effects.append(order.key)
+        self.home.began(pod, order)
         await asyncio.sleep(half)
-        if pod.alive and pod.receipts[order.key] is None:
+        if pod.runs(order.key):
             receipt = self.home.tool(pod, order)
             await asyncio.sleep(half)
-            if pod.alive and pod.receipts[order.key] is None:
+            if pod.runs(order.key):
                 pod.receipts[order.key] = replace(receipt, before=pod.before.get(order.key, ""))
         pod.ended.set()
 

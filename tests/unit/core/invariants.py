@@ -1,0 +1,178 @@
+"""What must be true of every task, whatever went wrong on its way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from ratchet.core.conditions import TERMINAL_PHASES
+from ratchet.core.config import UnknownPolicy
+from ratchet.core.evolve import begin
+from ratchet.core.facts import SandboxRef
+from ratchet.core.keys import call_key
+from ratchet.core.records import End, Outcome, Record, Start, Turn, turn_hash
+from ratchet.core.tools import CATALOGUE, Effect
+from ratchet.core.transcript import request
+from ratchet.fakes.clock import BEGIN
+
+if TYPE_CHECKING:
+    from tests.unit.core.world import World
+
+RAN = {Outcome.OK, Outcome.FAILED, Outcome.KILLED, Outcome.TIMED_OUT}
+
+
+def check_all(world: World) -> None:
+    """Everything below, of a task that has ended."""
+    each_key_ran_at_most_once(world)
+    no_call_ran_before_it_was_recorded(world)
+    reruns_are_allowed(world)
+    journal_is_a_chain(world)
+    journal_only_grew(world)
+    results_tell_the_truth(world)
+    every_request_follows_from_the_journal(world)
+    attempts_have_ids_of_their_own(world)
+    the_end_is_shown_and_stays(world)
+    one_sandbox_at_a_time(world)
+    every_prefix_replays(world)
+
+
+def each_key_ran_at_most_once(world: World) -> None:
+    twice = [key for key, n in Counter(world.sandboxes.effects).items() if n > 1]
+    assert not twice, f"ran more than once: {twice}"
+
+
+def no_call_ran_before_it_was_recorded(world: World) -> None:
+    for effect in world.effects:
+        turn = _turn_of(effect.journal, effect.key)
+        assert turn is not None, f"{effect.key} ran before its turn was recorded"
+        assert turn.results is None, f"{effect.key} ran after the results of its turn were recorded"
+        keys = {call_key(world.task.ref.uid, turn.number, c.index) for c in turn.reply.calls}
+        keys |= {rerun.key for rerun in turn.reruns}
+        assert effect.key in keys, f"{effect.key} ran again before that was recorded"
+        assert not isinstance(effect.journal[-1], End), f"{effect.key} ran after the end"
+
+
+def reruns_are_allowed(world: World) -> None:
+    for turn in _turns(world.task.journal):
+        for rerun in turn.reruns:
+            call = turn.reply.calls[rerun.index]
+            effect = CATALOGUE[call.tool].effect
+            harmless = effect in (Effect.PURE, Effect.IDEMPOTENT, Effect.CHECKED)
+            asked_for = world.task.config.on_unknown is UnknownPolicy.RETRY
+            assert harmless or asked_for, f"{rerun.key} may not be repeated"
+
+
+def journal_is_a_chain(world: World) -> None:
+    journal = world.task.journal
+    assert [record.number for record in journal] == list(range(len(journal)))
+    start = journal[0]
+    assert isinstance(start, Start)
+    head = start.hash
+    for record in journal[1:]:
+        assert isinstance(record, Turn | End)
+        assert record.previous == head, f"record {record.number} does not follow"
+        if isinstance(record, Turn):
+            assert record.complete, f"turn {record.number} was left open"
+            head = turn_hash(record)
+    assert isinstance(journal[-1], End), "the journal has no end"
+
+
+def journal_only_grew(world: World) -> None:
+    final = world.task.journal
+    for head in world.heads:
+        assert len(head) <= len(final)
+        for seen, record in zip(head, final, strict=False):
+            assert _is_prefix(seen, record), f"record {record.number} was changed"
+
+
+def results_tell_the_truth(world: World) -> None:
+    """What is recorded as run did run, what is recorded as not run did not; else it says unknown."""
+    ran = set(world.sandboxes.effects)
+    for turn in _turns(world.task.journal):
+        for result in turn.results or ():
+            call = turn.reply.calls[result.index]
+            if call.tool in ("todo", "finish"):
+                continue
+            first = call_key(world.task.ref.uid, turn.number, result.index)
+            keys = {first} | {r.key for r in turn.reruns if r.index == result.index}
+            assert result.key in keys
+            if result.outcome in RAN:
+                assert ran & keys, f"{result.key} is recorded as {result.outcome} and never ran"
+            elif result.outcome is not Outcome.UNKNOWN:
+                assert not ran & keys, f"{result.key} is recorded as {result.outcome} and ran"
+
+
+def every_request_follows_from_the_journal(world: World) -> None:
+    turns = _turns(world.task.journal)
+    for turn in turns:
+        before = tuple(turns[: turn.number - 1])
+        rebuilt = request(world.task.config, before, turn.generation)
+        assert rebuilt.digest == turn.request_digest, f"turn {turn.number} answers something else"
+
+
+def attempts_have_ids_of_their_own(world: World) -> None:
+    twice = [rid for rid, n in Counter(r.rid for r in world.model.seen).items() if n > 1]
+    assert not twice, f"two attempts had one id: {twice}"
+
+
+def the_end_is_shown_and_stays(world: World) -> None:
+    end = world.task.journal[-1]
+    assert isinstance(end, End)
+    summary = world.task.summary
+    assert summary is not None and summary.reason == end.reason
+    assert summary.phase in TERMINAL_PHASES
+    for before, after in pairwise(world.summaries):
+        assert after.turns >= before.turns
+        assert after.lost_requests >= before.lost_requests
+        if before.phase in TERMINAL_PHASES:
+            assert (after.phase, after.reason) == (before.phase, before.reason)
+
+
+def one_sandbox_at_a_time(world: World) -> None:
+    generations = [effect.generation for effect in world.effects]
+    assert generations == sorted(generations), "an older sandbox ran something after a newer one"
+
+
+def every_prefix_replays(world: World) -> None:
+    journal = world.task.journal
+    for length in range(1, len(journal) + 1):
+        state = begin(
+            task_uid=world.task.ref.uid, epoch=world.task.epoch + 1, started=BEGIN, deadline=None,
+            cancelled=False, asking=None, lost_requests=0,
+            sandbox=SandboxRef(max((t.generation for t in _turns(journal[:length])), default=1)),
+            records=journal[:length],
+        )  # fmt: skip
+        assert not state.broken
+        assert len(state.turns) == len(_turns(journal[:length]))
+
+
+def spend_is_counted(world: World, *, waits: int = 0) -> None:
+    """Requests sent = recorded replies + lost ones + those that the server had no room for.
+
+    Only of a task whose owner was never lost: what an owner knew and had not written is lost with it.
+    """
+    summary = world.task.summary
+    assert summary is not None
+    recorded = len(_turns(world.task.journal))
+    assert len(world.model.seen) == recorded + summary.lost_requests + waits
+
+
+def _turns(journal: tuple[Record, ...]) -> list[Turn]:
+    return [record for record in journal if isinstance(record, Turn)]
+
+
+def _turn_of(journal: tuple[Record, ...], key: str) -> Turn | None:
+    number = int(key.split("/")[1])
+    return next((turn for turn in _turns(journal) if turn.number == number), None)
+
+
+def _is_prefix(seen: Record, record: Record) -> bool:
+    if not isinstance(seen, Turn) or not isinstance(record, Turn):
+        return seen == record
+    if seen.results is not None:
+        return seen == record
+    same = seen.reruns == record.reruns[: len(seen.reruns)]
+    return same and (seen.number, seen.reply, seen.epoch, seen.previous) == (
+        record.number, record.reply, record.epoch, record.previous
+    )  # fmt: skip
