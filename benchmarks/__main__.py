@@ -1,0 +1,93 @@
+"""`python -m benchmarks`: measure on the cluster of this checkout, print, write build/bench.json."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.bare import NotMeasured
+from benchmarks.figures import Figures
+from benchmarks.measure import measure
+from benchmarks.scripts import Run
+from tests.cluster import ClusterError, current
+
+REPO = Path(__file__).resolve().parents[1]
+RESULT = REPO / "build" / "bench.json"
+NOTES = REPO / "build" / "bench"
+PAGE = REPO / "docs" / "benchmarks.md"
+TURNS, QUICK_TURNS, QUICK_SLOW_TURNS = 200, 40, 5
+SLOW_MODEL_S = 2.0
+
+
+def main() -> int:
+    """The exit code is 2 where nothing could be measured, and 1 for `--check` and a missed target."""
+    options = _arguments()
+    fast = Run("fast", QUICK_TURNS if options.quick else options.turns, 0.0)
+    slow = Run("slow", QUICK_SLOW_TURNS if options.quick else options.turns, SLOW_MODEL_S)
+    shutil.rmtree(NOTES, ignore_errors=True)
+    NOTES.mkdir(parents=True)
+    print(f"{fast.turns} turns at once, then {slow.turns} with a model of {SLOW_MODEL_S:g} s ...")
+    try:
+        figures = asyncio.run(measure(current(), fast, slow, NOTES, profile=options.profile))
+    except (NotMeasured, ClusterError) as error:
+        print(f"error: nothing was measured: {error}\nlogs: {NOTES}", file=sys.stderr)
+        return 2
+    _tell(figures, write_docs=options.write_docs)
+    missed = [target for target in report.targets(figures) if not target.met]
+    return 1 if options.check and missed else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--turns", type=int, default=TURNS, help="of each run (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="few turns, for work on the code")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
+    parser.add_argument(
+        "--write-docs", action="store_true", help=f"write the table into {PAGE.name}"
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help=f"also leave a cProfile of the operator in {NOTES}"
+    )
+    return parser.parse_args()
+
+
+def _tell(figures: Figures, *, write_docs: bool) -> None:
+    circumstances = report.Circumstances(_commit(), _machine(), datetime.now(UTC).date())
+    text = report.table(figures, circumstances)
+    print(text)
+    found = report.as_json(figures, circumstances)
+    RESULT.write_text(json.dumps(found, indent=2) + "\n")
+    print(f"\nwritten: {RESULT.relative_to(REPO)}")
+    if write_docs:
+        PAGE.write_text(report.with_table(PAGE.read_text(), text))
+        print(f"written: {PAGE.relative_to(REPO)}")
+
+
+def _commit() -> str:
+    """The commit that was measured; `+` behind it if files differ from it."""
+    commit = _git("rev-parse", "HEAD")
+    return f"{commit}+" if _git("status", "--porcelain") else commit
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(("git", *words), cwd=REPO, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _machine() -> str:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    system, python = f"Linux {platform.release()}", f"Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.machine()}, {system}, {python}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

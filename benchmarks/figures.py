@@ -1,0 +1,32 @@
+"""What a benchmark found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.floor import Floor
+from benchmarks.scripts import Run
+from benchmarks.trace import Turn
+from benchmarks.writes import Write
+
+
+@dataclass(frozen=True, slots=True)
+class RunFigures:
+    """What was found of one task."""
+
+    run: Run
+    turns: list[Turn]
+    writes: dict[Write, float]
+    """Accepted writes a turn, by resource and verb."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one benchmark found: with a model that answers at once, with a slow one, and the floor."""
+
+    fast: RunFigures
+    slow: RunFigures
+    floor: Floor
+    peak_mib: float
+    ops: dict[str, float]
+    """Median of each kind of port call of the fast run, in ms."""

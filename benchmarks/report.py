@@ -1,0 +1,180 @@
+"""Figures as `build/bench.json`, as a table for people, and as the table of docs/benchmarks.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from benchmarks.figures import Figures, RunFigures
+from benchmarks.intervals import median, percentile
+from benchmarks.trace import Turn
+
+OWN_TARGET = 1.5
+"""Most times of a bare create that our own part of a turn may take."""
+FLOOR_TARGET = 3.0
+"""Most times of the floor that a turn may take."""
+WRITES_TARGET, SLOW_WRITES_TARGET = 3.0, 4.0
+"""Most writes a turn, to one decimal: the Lease is renewed by the clock, not by the turn."""
+
+BEGIN, END = "<!-- table: written by `python -m benchmarks --write-docs` -->", "<!-- end -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A figure, and the most that it may be."""
+
+    what: str
+    found: float
+    most: float
+
+    @property
+    def met(self) -> bool:
+        return self.found <= self.most
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a figure means nothing without."""
+
+    commit: str
+    machine: str
+    day: date
+
+
+def as_json(figures: Figures, circumstances: Circumstances) -> dict[str, Any]:
+    """The stable fields that later versions are compared by."""
+    turn = {
+        "p50_ms": _p50(figures.fast, "wall"),
+        "p99_ms": _p99(figures.fast, "wall"),
+        "own_p50_ms": _p50(figures.fast, "own"),
+        "own_p99_ms": _p99(figures.fast, "own"),
+        "commit_p50_ms": _p50(figures.fast, "commit"),
+        "tool_p50_ms": _p50(figures.fast, "tool"),
+        "model_p50_ms": _p50(figures.fast, "model"),
+        "floor_p50_ms": figures.floor.total,
+        "ratio_to_floor": _p50(figures.fast, "wall") / figures.floor.total,
+        "writes_per_turn": sum(figures.fast.writes.values()),
+        "writes_per_turn_2s_model": sum(figures.slow.writes.values()),
+        "cpu_ms_per_turn": _mean(figures.fast, "cpu"),
+        "rss_mb": figures.peak_mib,
+    }
+    return {
+        "commit": circumstances.commit,
+        "machine": circumstances.machine,
+        "turn": {name: round(value, 3) for name, value in turn.items()},
+    }
+
+
+def targets(figures: Figures) -> tuple[Target, ...]:
+    """The targets, each with what was found."""
+    fast = figures.fast
+    return (
+        Target(
+            "own time / bare create (p50)",
+            round(_p50(fast, "own") / figures.floor.create, 2),
+            OWN_TARGET,
+        ),
+        Target(
+            "turn / floor (p50)", round(_p50(fast, "wall") / figures.floor.total, 2), FLOOR_TARGET
+        ),
+        Target("writes a turn", round(sum(fast.writes.values()), 1), WRITES_TARGET),
+        Target(
+            "writes a turn, slow model",
+            round(sum(figures.slow.writes.values()), 1),
+            SLOW_WRITES_TARGET,
+        ),
+    )
+
+
+def table(figures: Figures, circumstances: Circumstances) -> str:
+    """All that was found, as Markdown that reads well on a terminal, too."""
+    title = f"{circumstances.day}, commit {circumstances.commit[:12]}, {circumstances.machine}."
+    return "\n".join((title, "", *_times(figures), "", *_writes(figures), "", *_targets(figures)))
+
+
+def _times(figures: Figures) -> Iterator[str]:
+    fast, slow, floor = figures.fast, figures.slow, figures.floor
+    yield from _header(
+        f"{fast.run.turns} turns, model at once",
+        "p50",
+        "p99",
+        "floor p50",
+        f"{slow.run.turns} turns, model {slow.run.delay_s:g} s: p50",
+        "p99",
+    )
+    floors = {"wall": floor.total, "commit": floor.create, "tool": floor.tool, "model": floor.model}
+    labels = {"wall": "turn", "commit": "journal", "tool": "tool", "model": "model", "own": "own"}
+    for name, label in labels.items():
+        below = f"{floors[name]:.1f}" if name in floors else ""
+        yield _row(
+            f"{label} (ms)",
+            f"{_p50(fast, name):.1f}",
+            f"{_p99(fast, name):.1f}",
+            below,
+            f"{_p50(slow, name):.1f}",
+            f"{_p99(slow, name):.1f}",
+        )
+    yield _row(
+        "CPU (ms, mean)", f"{_mean(fast, 'cpu'):.1f}", "", "", f"{_mean(slow, 'cpu'):.1f}", ""
+    )
+    yield _row("memory (MiB, peak)", f"{figures.peak_mib:.0f}", "", "", "", "")
+    for name, ms in figures.ops.items():
+        yield _row(f"one {name} (ms)", f"{ms:.1f}", "", "", "", "")
+
+
+def _writes(figures: Figures) -> Iterator[str]:
+    fast, slow = figures.fast.writes, figures.slow.writes
+    yield from _header("writes a turn", "model at once", f"model {figures.slow.run.delay_s:g} s")
+    for resource, verb in sorted({*fast, *slow}):
+        both = (f"{part.get((resource, verb), 0.0):.2f}" for part in (fast, slow))
+        yield _row(f"{verb} {resource}", *both)
+    yield _row("all", f"{sum(fast.values()):.2f}", f"{sum(slow.values()):.2f}")
+
+
+def _targets(figures: Figures) -> Iterator[str]:
+    yield from _header("target", "found", "at most", "")
+    for target in targets(figures):
+        met = "met" if target.met else "NOT MET"
+        yield _row(target.what, f"{target.found:g}", f"{target.most:g}", met)
+
+
+def _header(*cells: str) -> Iterator[str]:
+    yield _row(*cells)
+    yield _row("---", *("---:" for _ in cells[1:]))
+
+
+def _row(first: str, *cells: str) -> str:
+    return f"| {first:<34} | " + " | ".join(f"{cell:>13}" for cell in cells) + " |"
+
+
+def with_table(page: str, text: str) -> str:
+    """The page with this table between its two marks. Raises ValueError if it has no marks."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page needs the lines {BEGIN!r} and {END!r} round its table")
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def _samples(run: RunFigures, name: str) -> Sequence[float]:
+    return [_part(turn, name) for turn in run.turns]
+
+
+def _part(turn: Turn, name: str) -> float:
+    value: float = getattr(turn, name)
+    return value
+
+
+def _p50(run: RunFigures, name: str) -> float:
+    return median(_samples(run, name))
+
+
+def _p99(run: RunFigures, name: str) -> float:
+    return percentile(_samples(run, name), 99)
+
+
+def _mean(run: RunFigures, name: str) -> float:
+    samples = _samples(run, name)
+    return sum(samples) / len(samples)

@@ -1,0 +1,83 @@
+"""The names that later versions are compared by, the targets, and the page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from benchmarks.figures import Figures, RunFigures
+from benchmarks.floor import Floor
+from benchmarks.report import BEGIN, END, Circumstances, as_json, table, targets, with_table
+from benchmarks.scripts import Run
+from benchmarks.trace import Turn
+from benchmarks.writes import LEASE
+
+HERE = Circumstances("c0ffee" * 6, "2 cores, 24 GiB", date(2026, 11, 22))
+TURN = Turn(wall=24.0, own=4.0, commit=15.0, tool=5.0, model=3.0, cpu=9.0)
+CREATE = ("agentturns", "POST")
+
+
+def figures(*, own: float = 4.0, writes: float = 3.0, slow_writes: float = 3.4) -> Figures:
+    turn = replace(TURN, own=own)
+    return Figures(
+        fast=RunFigures(Run("fast", 3, 0.0), [turn] * 3, {CREATE: writes, LEASE: 0.02}),
+        slow=RunFigures(Run("slow", 3, 2.0), [TURN] * 3, {CREATE: slow_writes}),
+        floor=Floor(create=4.0, tool=5.0, model=2.0, total=12.0),
+        peak_mib=80.0,
+        ops={"journal.append": 5.0},
+    )
+
+
+def test_the_fields_are_those_that_later_versions_are_compared_by() -> None:
+    assert as_json(figures(), HERE) == {
+        "commit": HERE.commit,
+        "machine": HERE.machine,
+        "turn": {
+            "p50_ms": 24.0,
+            "p99_ms": 24.0,
+            "own_p50_ms": 4.0,
+            "own_p99_ms": 4.0,
+            "commit_p50_ms": 15.0,
+            "tool_p50_ms": 5.0,
+            "model_p50_ms": 3.0,
+            "floor_p50_ms": 12.0,
+            "ratio_to_floor": 2.0,
+            "writes_per_turn": 3.02,
+            "writes_per_turn_2s_model": 3.4,
+            "cpu_ms_per_turn": 9.0,
+            "rss_mb": 80.0,
+        },
+    }
+
+
+def met(found: Figures) -> list[bool]:
+    return [target.met for target in targets(found)]
+
+
+def test_targets_are_met_up_to_their_bound() -> None:
+    assert met(figures()) == [True, True, True, True]
+    assert met(figures(own=6.0)) == [True, True, True, True]
+    assert met(figures(own=6.1)) == [False, True, True, True]
+    assert met(figures(writes=3.1, slow_writes=4.1)) == [True, True, False, False]
+    slow_floor = replace(figures(), floor=Floor(4.0, 3.0, 0.5, 7.9))
+    assert met(slow_floor) == [True, False, True, True]
+
+
+def test_the_table_tells_of_a_missed_target_and_of_every_write() -> None:
+    lines = table(figures(own=9.0), HERE).splitlines()
+    assert "commit c0ffeec0ffee" in lines[0] and "2 cores" in lines[0]
+    rows = {line.split("|")[1].strip(): line for line in lines if line.startswith("|")}
+    assert "NOT MET" in rows["own time / bare create (p50)"]
+    assert "NOT MET" not in rows["turn / floor (p50)"]
+    assert "3.00" in rows["POST agentturns"] and "0.02" in rows["any leases"]
+
+
+def test_a_page_gets_its_table_and_keeps_the_rest() -> None:
+    page = f"# Title\n\n{BEGIN}\nold\n{END}\n\nRest.\n"
+    once = with_table(page, "new")
+    assert once == f"# Title\n\n{BEGIN}\nnew\n{END}\n\nRest.\n"
+    assert with_table(once, "newer").count("new") == 1
+    with pytest.raises(ValueError, match="needs the lines"):
+        with_table("# Title\n", "new")
