@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import signal
@@ -15,13 +14,12 @@ from typing import Any
 import pytest
 from ratchet_sandbox import protocol
 
-from tests.unit.sandbox.runners import make_base, make_config
+from tests.unit.sandbox.runners import make_config
 from tests.unit.sandbox.servers import (
     SANDBOX_IMAGE,
     UID,
     Http,
     ServerProcess,
-    eventually,
     running_server,
 )
 
