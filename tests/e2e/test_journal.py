@@ -1,0 +1,399 @@
+"""The journal on a real API server: what only there can go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ratchet.api import names
+from ratchet.core.conditions import Phase
+from ratchet.core.facts import Asking
+from ratchet.core.records import Turn, start_hash
+from ratchet.edges import kube, taskstatus, wire
+from ratchet.edges.claim import KubeJournals
+from ratchet.edges.kube import ApiError, ApiUnreachable, Kube
+from ratchet.edges.lease import LeaseLock
+from ratchet.ports import JournalAway, JournalRefused, OwnershipLost, TaskRef
+
+from tests.contract.journal_homes import ClusterHome
+from tests.contract.test_journal import HASH, NOW, claimed, end, rerun, results, summary, turn
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+async def home(api: Kube, namespace: str) -> ClusterHome:
+    found = ClusterHome(api, namespace)
+    await found.prepare()
+    return found
+
+
+def path_of(task: TaskRef, number: int, part: str = "") -> str:
+    return kube.turn(task.namespace, names.turn_name(task.name, task.uid, number), part)
+
+
+async def stored_turn(home: ClusterHome, task: TaskRef, number: int) -> dict[str, Any]:
+    return await home.api.request("GET", path_of(task, number))
+
+
+# --- beside people -------------------------------------------------------------------------------
+
+
+async def test_edits_of_labels_and_annotations_disturb_no_status_write(home: ClusterHome) -> None:
+    task = await home.create()
+    _, journal = await claimed(home, task)
+
+    async def edit() -> None:
+        for n in range(20):
+            await home.patch(
+                task, {"metadata": {"labels": {"n": str(n)}, "annotations": {"n": "x"}}}
+            )
+
+    async def write() -> None:
+        for n in range(20):
+            await journal.summarise(summary(turns=n))
+
+    await asyncio.gather(edit(), write())
+    found = await home.get(task)
+    assert found["metadata"]["labels"] == {"n": "19"}
+    assert found["status"]["turns"] == 19
+
+
+async def test_a_claim_gets_through_beside_edits(home: ClusterHome) -> None:
+    task = await home.create()
+
+    async def edit() -> None:
+        for n in range(5):
+            await home.patch(task, {"metadata": {"labels": {"n": str(n)}}})
+
+    (claim, _), _ = await asyncio.gather(claimed(home, task), edit())
+    assert claim.epoch == 1
+
+
+async def test_the_status_is_for_the_generation_that_was_seen(home: ClusterHome) -> None:
+    task = await home.create()
+    _, journal = await claimed(home, task)
+    await home.cancel(task)
+    await journal.summarise(summary(turns=1))  # its answer tells of the new generation
+    await journal.summarise(summary(turns=2))
+    found = await home.get(task)
+    assert found["metadata"]["generation"] == 2
+    assert found["status"]["observedGeneration"] == 2
+    assert {c["observedGeneration"] for c in found["status"]["conditions"]} == {2}
+
+
+# --- write-once ----------------------------------------------------------------------------------
+
+
+async def test_nobody_changes_what_is_recorded(home: ClusterHome) -> None:
+    task = await home.create()
+    _, journal = await claimed(home, task)
+    await journal.append(turn())
+    await journal.record_rerun(turn(), rerun(task))
+    once = (await stored_turn(home, task, 1))["status"]["reruns"]
+    await journal.record_results(replace(turn(), reruns=(rerun(task),)), results(task))
+    merge = kube.MERGE_PATCH
+    for part, patch in (
+        ("", {"spec": {"epoch": 7}}),
+        ("", {"spec": {"reply": {"text": "I never said that."}}}),
+        ("status", {"status": {"results": None}}),
+        ("status", {"status": {"results": []}}),
+        ("status", {"status": None}),
+        ("status", {"status": {"reruns": [{**once[0], "reason": "Another."}]}}),
+    ):
+        with pytest.raises(ApiError, match="immutable") as refusal:
+            await home.api.request("PATCH", path_of(task, 1, part), patch, content_type=merge)
+        assert refusal.value.status == 422
+
+
+async def test_a_record_goes_with_its_task(home: ClusterHome) -> None:
+    task = await home.create()
+    _, journal = await claimed(home, task)
+    await journal.append(turn())
+    owner = (await stored_turn(home, task, 1))["metadata"]["ownerReferences"][0]
+    assert (owner["uid"], owner["controller"]) == (task.uid, True)
+    await home.delete(task)
+    async with asyncio.timeout(30):
+        while await journal_of(home, task):  # noqa: ASYNC110 - the API server sets no event
+            await asyncio.sleep(0.2)
+
+
+async def journal_of(home: ClusterHome, task: TaskRef) -> list[dict[str, Any]]:
+    selector = names.task_selector(task.uid, component=names.COMPONENT_JOURNAL)
+    return [item async for item in kube.pages(home.api, kube.turn(task.namespace), selector)]
+
+
+async def test_record_0_is_covered_by_its_hash_as_it_is_stored(home: ClusterHome) -> None:
+    task = await home.create(goal="é🙂\u2028 \\u0041 <&>")
+    claim, _ = await claimed(home, task)
+    stored = await stored_turn(home, task, 0)
+    assert claim.records[0] == wire.from_object(task, stored)
+    assert getattr(claim.records[0], "hash", "") == start_hash(stored["spec"]["start"]["config"])
+
+
+async def test_a_later_edit_of_the_endpoint_does_not_change_a_claimed_task(
+    home: ClusterHome,
+) -> None:
+    task = await home.create()
+    first, _ = await claimed(home, task)
+    endpoint = kube.ours(names.ENDPOINT_PLURAL, home.namespace, "default")
+    edit = {"spec": {"model": "another"}}
+    await home.api.request("PATCH", endpoint, edit, content_type=kube.MERGE_PATCH)
+    await home.api.request("DELETE", kube.ours(names.CLASS_PLURAL, home.namespace, "default"))
+    second, _ = await claimed(home, task)
+    assert second.records == first.records
+
+
+async def test_a_long_journal_is_read_whole(home: ClusterHome) -> None:
+    task = await home.create()
+    _, journal = await claimed(home, task)
+    whole = [turn(number) for number in range(1, 61)]
+    for record in whole:
+        await journal.append(record)
+    claim, _ = await claimed(home, task)
+    assert list(claim.records[1:]) == whole
+
+
+async def test_large_records_are_taken(home: ClusterHome) -> None:
+    task = await home.create(goal="g" * 65_536, context="é" * 60_000)
+    _, journal = await claimed(home, task)
+    big = turn(1, "\u0001" * 48_000)
+    assert await journal.append(big) == (big, True)
+    done = await journal.record_results(big, results(task, "é" * 80_000))
+    assert done.results == results(task, "é" * 80_000)
+
+
+# --- records that somebody else made -------------------------------------------------------------
+
+
+async def test_a_record_of_an_owner_before_is_adopted(home: ClusterHome) -> None:
+    task = await home.create()
+    _, stale = await claimed(home, task)
+    _, owner = await claimed(home, task)
+    assert await stale.append(turn(1, "first")) == (turn(1, "first"), True)
+    stored, ours = await owner.append(turn(1, "second", epoch=2))
+    assert (stored, ours) == (turn(1, "first"), False)
+    assert isinstance(stored, Turn)
+    done = await owner.record_results(stored, results(task))
+    assert done.results == results(task)
+
+
+async def test_a_record_that_a_person_made_is_refused(home: ClusterHome) -> None:
+    task = await home.create()
+    _, journal = await claimed(home, task)
+    forged = wire.to_object(task, turn())
+    del forged["metadata"]["ownerReferences"]
+    await home.api.request("POST", kube.turn(task.namespace), forged)
+    with pytest.raises(JournalRefused, match="no owner reference"):
+        await journal.append(turn())
+
+
+async def test_a_stale_owner_that_finds_a_record_it_cannot_read_is_told_to_stop(
+    home: ClusterHome,
+) -> None:
+    task = await home.create()
+    _, stale = await claimed(home, task)
+    await claimed(home, task)
+    newer = wire.to_object(task, turn(1, epoch=2))
+    newer["spec"]["journalVersion"] = 99
+    await home.api.request("POST", kube.turn(task.namespace), newer)
+    with pytest.raises(OwnershipLost):
+        await stale.append(turn())
+
+
+async def test_a_record_that_does_not_fit_the_schema_is_refused(home: ClusterHome) -> None:
+    task = await home.create()
+    _, journal = await claimed(home, task)
+    with pytest.raises(JournalRefused, match="requestDigest"):
+        await journal.append(turn(1, request_digest="no digest"))
+
+
+async def test_a_journal_that_somebody_spoiled_fails_the_task(home: ClusterHome) -> None:
+    task = await home.create()
+    _, journal = await claimed(home, task)
+    await journal.append(turn())
+    await home.api.request("DELETE", path_of(task, 0))
+    assert await home.journals.claim(task, "two", NOW) is None
+    status = (await home.get(task))["status"]
+    assert (status["phase"], status["reason"]) == ("Failed", "JournalConflict")
+    assert "somebody deleted it" in status["message"]
+    assert await home.journals.claim(task, "three", NOW) is None
+
+
+async def test_a_journal_of_a_newer_operator_is_left_to_it(home: ClusterHome) -> None:
+    task = await home.create()
+    await claimed(home, task)
+    newer = wire.to_object(task, turn())
+    newer["spec"]["journalVersion"] = 99
+    await home.api.request("POST", kube.turn(task.namespace), newer)
+    assert await home.journals.claim(task, "two", NOW) is None
+    status = (await home.get(task))["status"]
+    assert (status["phase"], status["reason"]) == ("Waiting", "JournalConflict")
+    assert "run a newer operator" in status["message"]
+
+
+# --- tasks that cannot begin ---------------------------------------------------------------------
+
+MISSING: dict[str, dict[str, Any]] = {
+    "ProfileNotFound": {"profileRef": {"name": "p"}},
+    "EndpointNotFound": {"model": {"endpointRef": {"name": "e"}}},
+    "ClassNotFound": {"sandbox": {"classRef": {"name": "c"}}},
+    "ConfigMapNotFound": {"files": [{"path": "a", "configMapKeyRef": {"name": "m", "key": "k"}}]},
+}
+
+
+@pytest.mark.parametrize("reason", MISSING)
+async def test_what_is_missing_is_named_and_waited_for(home: ClusterHome, reason: str) -> None:
+    task = await home.create(**MISSING[reason])
+    assert await home.journals.claim(task, "one", NOW) is None
+    found = await home.get(task)
+    status = found["status"]
+    assert (status["phase"], status["reason"]) == ("Waiting", reason)
+    assert "does not exist" in status["message"] and "create it" in status["message"]
+    assert {c["type"]: c["status"] for c in status["conditions"]} == {
+        "Ready": "False",
+        "Reconciling": "True",
+    }
+    assert taskstatus.epoch(found) == 0
+    assert await home.journals.claim(task, "one", NOW) is None
+    assert (await home.get(task))["metadata"]["resourceVersion"] == (
+        found["metadata"]["resourceVersion"]
+    )
+
+
+async def test_a_task_begins_once_what_was_missing_is_there(home: ClusterHome) -> None:
+    task = await home.create(**MISSING["ConfigMapNotFound"])
+    assert await home.journals.claim(task, "one", NOW) is None
+    maps = kube.core("configmaps", home.namespace)
+    await home.api.request("POST", maps, {"metadata": {"name": "m"}, "data": {"other": "x"}})
+    assert await home.journals.claim(task, "one", NOW) is None
+    assert "has no key k" in (await home.get(task))["status"]["message"]
+    more = {"binaryData": {"k": "AAEC"}}
+    await home.api.request("PATCH", f"{maps}/m", more, content_type=kube.MERGE_PATCH)
+    _, journal = await claimed(home, task)
+    await journal.summarise(summary())
+    assert await home.phase(task) == "Running"
+
+
+async def test_a_secret_of_the_endpoint_is_looked_for(home: ClusterHome) -> None:
+    spec = {
+        "url": "http://m/v1",
+        "model": "m",
+        "apiKeySecretRef": {"name": "key", "key": "token"},
+    }
+    await home.make(names.ENDPOINT_KIND, names.ENDPOINT_PLURAL, "locked", spec)
+    task = await home.create(model={"endpointRef": {"name": "locked"}})
+    assert await home.journals.claim(task, "one", NOW) is None
+    assert (await home.get(task))["status"]["reason"] == "SecretNotFound"
+    secret = {"metadata": {"name": "key"}, "stringData": {"token": "t"}}
+    await home.api.request("POST", kube.core("secrets", home.namespace), secret)
+    await claimed(home, task)
+
+
+async def test_what_does_not_fit_together_fails_the_task(home: ClusterHome) -> None:
+    spec = {"url": "http://m/v1", "model": "m", "contextWindow": 2048}
+    await home.make(names.ENDPOINT_KIND, names.ENDPOINT_PLURAL, "small", spec)
+    choice = {"endpointRef": {"name": "small"}, "maxOutputTokens": 4096}
+    task = await home.create(model=choice)
+    assert await home.journals.claim(task, "one", NOW) is None
+    status = (await home.get(task))["status"]
+    assert (status["phase"], status["reason"]) == ("Failed", "ConfigInvalid")
+    assert "contextWindow" in status["message"]
+    assert status["completionTime"] == "2026-03-01T12:00:00Z"
+    assert {c["type"]: c["status"] for c in status["conditions"]}["Finished"] == "True"
+
+
+# --- a server that is away, and writes that arrive late -------------------------------------------
+
+
+async def test_a_server_that_is_not_there_is_away(home: ClusterHome) -> None:
+    task = await home.create()
+    _, journal = await claimed(home, task)
+    away = KubeJournals(Nowhere())
+    with pytest.raises(JournalAway):
+        await away.claim(task, "one", NOW)
+    journal._api = Nowhere()  # type: ignore[attr-defined]
+    for write in (
+        journal.append(turn()),
+        journal.append(end()),
+        journal.record_results(turn(), results(task)),
+        journal.summarise(summary()),
+    ):
+        with pytest.raises(JournalAway):
+            await write
+
+
+class Nowhere:
+    """An API server that never answers."""
+
+    async def request(self, *args: Any, **more: Any) -> dict[str, Any]:
+        raise ApiUnreachable("nobody is there")
+
+
+class Delayed:
+    """An API server to which status writes get late: each is answered by silence and kept."""
+
+    def __init__(self, api: Kube) -> None:
+        self.api = api
+        self.kept: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self.holding = True
+
+    async def request(self, *args: Any, **more: Any) -> dict[str, Any]:
+        if self.holding and args[0] == "PATCH":
+            self.kept.append((args, more))
+            raise ApiUnreachable("no answer within 10 s")
+        return await self.api.request(*args, **more)
+
+
+async def test_a_status_write_that_arrives_late_takes_back_no_end(home: ClusterHome) -> None:
+    task = await home.create()
+    _, journal = await claimed(home, task)
+    await journal.summarise(summary(turns=1))
+    slow = Delayed(home.api)
+    journal._api = slow  # type: ignore[attr-defined]
+    with pytest.raises(JournalAway):
+        await journal.mark_asking(Asking(2, 1, HASH), summary(turns=1))
+    slow.holding = False
+    await journal.summarise(summary(Phase.FAILED, turns=1))
+    for args, more in slow.kept:
+        with pytest.raises(ApiError):
+            await home.api.request(*args, **more)
+    assert await home.phase(task) == "Failed"
+
+
+async def test_a_task_in_a_namespace_that_is_being_deleted_is_let_go(home: ClusterHome) -> None:
+    task = await home.create()
+    _, journal = await claimed(home, task)
+    await home.patch(task, {"metadata": {"finalizers": ["test.ratchet.run/hold"]}})
+    await home.delete(task)
+    assert await home.journals.claim(task, "two", NOW) is None
+    await home.patch(task, {"metadata": {"finalizers": None}})
+    with pytest.raises(OwnershipLost):
+        await journal.summarise(summary(turns=1))
+
+
+# --- the Lease -----------------------------------------------------------------------------------
+
+
+async def test_the_lease_goes_from_one_to_the_next(home: ClusterHome) -> None:
+    first, second = (LeaseLock(home.api, home.namespace, "operator", who) for who in "ab")
+    await first.acquire()
+    assert await first.attempt()
+    assert not await second.attempt()
+    loop = asyncio.get_running_loop()
+    released = loop.time()
+    await first.release()
+    await second.acquire()
+    assert loop.time() - released < 3.0
+    assert second.held() and not await first.attempt()
+    lease = await home.api.request("GET", kube.lease(home.namespace, "operator"))
+    assert (lease["spec"]["holderIdentity"], lease["spec"]["leaseTransitions"]) == ("b", 1)
+
+
+async def test_of_many_that_reach_for_the_lease_at_once_one_gets_it(home: ClusterHome) -> None:
+    locks = [LeaseLock(home.api, home.namespace, "operator", f"p{n}") for n in range(8)]
+    got = await asyncio.gather(*(lock.attempt() for lock in locks))
+    assert sum(got) == 1
+    assert [lock.held() for lock in locks] == got
