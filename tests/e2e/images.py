@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
+from tools.images import IMAGES
 
-REGISTRY = os.environ.get("REGISTRY") or "localhost"
-TAG = os.environ.get("RATCHET_TAG") or "dev"
+_TAGS = {image.name: image.tag for image in IMAGES}
 
-OPERATOR = f"{REGISTRY}/ratchet-operator:{TAG}"
-SERVER = f"{REGISTRY}/ratchet-sandbox-server:{TAG}"
-RUNNER = f"{REGISTRY}/ratchet-runner:{TAG}"
-FAKE = f"{REGISTRY}/ratchet-fake-sglang:{TAG}"
-SHELL = f"{REGISTRY}/ratchet-demo-shell:{TAG}"
+SERVER = _TAGS["ratchet-sandbox-server"]
+RUNNER = _TAGS["ratchet-runner"]
+SHELL = _TAGS["ratchet-demo-shell"]
 """A user's image: Debian with bash, git and Python."""

@@ -13,11 +13,10 @@ from ratchet.core.state import State
 from ratchet.ports import TaskRef
 
 _log = logging.getLogger("ratchet.task")
-_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
-    """`time`, `level`, `logger`, `event`, and whatever was given as `extra`."""
+    """`time`, `level`, `logger`, `event`, and what was given as `extra={"fields": {...}}`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -26,7 +25,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage(),
         }
-        line.update({k: v for k, v in record.__dict__.items() if k not in _STANDARD})
+        line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str, ensure_ascii=False)
@@ -48,7 +47,7 @@ def listener(task: TaskRef) -> Any:
         fields = _fields(event)
         if fields is not None:
             where = {"task": str(task), "uid": task.uid, "epoch": state.epoch}
-            _log.info(type(event).__name__, extra={**where, **fields})
+            _log.info(type(event).__name__, extra={"fields": {**where, **fields}})
 
     return tell
 
@@ -70,6 +69,10 @@ def _fields(event: e.Event) -> dict[str, Any] | None:
             return {"turn": turn.number, "reruns": [rerun.key for rerun in turn.reruns]}
         case e.SandboxVanished(generation, message):
             return {"generation": generation, "message": message}
+        case e.SandboxWaited(reason, message):
+            return {"reason": reason.value, "message": message}
+        case e.SandboxAnswered(ref):
+            return {"generation": ref.generation, "ledger": ref.ledger, "pod": ref.pod}
         case e.SandboxUnreachable(message=message) | e.JournalBroken(message):
             return {"message": message}
         case e.JournalFailed() | e.OwnerLost() | e.GenerationRaised() | e.LedgerBound():

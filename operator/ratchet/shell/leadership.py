@@ -33,7 +33,7 @@ class Leadership:
             _log.info("Leading")
             changed()
             await self._lease.keep()
-            _log.warning("NotLeading", extra={"problem": self._lease.problem})
+            _log.warning("NotLeading", extra={"fields": {"problem": self._lease.problem}})
             changed()
 
     async def release(self) -> None:

@@ -1,0 +1,56 @@
+"""The log is one line of JSON an event, and says nothing of what the model or the tools said."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+
+import pytest
+
+from ratchet.core import events as e
+from ratchet.core.conditions import Reason
+from ratchet.core.config import Config, ModelConfig, SandboxConfig
+from ratchet.core.evolve import begin
+from ratchet.core.facts import SandboxRef
+from ratchet.core.records import Call, Reply, Start, Turn, Verdict
+from ratchet.observe.log import JsonFormatter, listener
+from ratchet.ports import TaskRef
+
+CONFIG = Config("g", ModelConfig("default", "http://m/v1", "m"), SandboxConfig("debian"))
+TASK = TaskRef("work", "mend", "11111111-2222-3333-4444-555555555555")
+STATE = begin(
+    task_uid=TASK.uid,
+    epoch=3,
+    started=datetime(2030, 1, 1, tzinfo=UTC),
+    deadline=None,
+    cancelled=False,
+    asking=None,
+    lost_requests=0,
+    sandbox=SandboxRef(),
+    records=[Start(CONFIG, 1)],
+)
+CALL = Call(0, "abc", "bash", '{"command":"cat secret"}')
+TURN = Turn(1, 3, 1, "l", "p", "d", Reply(Verdict.CALLS, "private words", calls=(CALL,)))
+
+
+def _logged(event: e.Event, caplog: pytest.LogCaptureFixture) -> dict[str, object]:
+    with caplog.at_level(logging.INFO):
+        listener(TASK)(event, STATE)
+    (record,) = caplog.records
+    line: dict[str, object] = json.loads(JsonFormatter().format(record))
+    return line
+
+
+def test_a_turn_is_told_by_its_verdict_and_tools_and_not_by_its_words(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    line = _logged(e.TurnStored(TURN), caplog)
+    assert line["event"] == "TurnStored"
+    assert (line["task"], line["turn"], line["tools"]) == ("work/mend", 1, ["bash"])
+    assert "secret" not in json.dumps(line) and "private" not in json.dumps(line)
+
+
+def test_a_message_is_a_field_like_any_other(caplog: pytest.LogCaptureFixture) -> None:
+    event = e.SandboxWaited(Reason.SANDBOX_STARTING, "soon", datetime(2030, 1, 1, tzinfo=UTC))
+    assert _logged(event, caplog)["message"] == "soon"
