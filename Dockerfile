@@ -10,7 +10,9 @@ RUN python3 -m venv /opt/ratchet/venv \
 COPY operator/ratchet /opt/ratchet/lib/ratchet
 # Compiled here, because the container's root file system is read-only.
 RUN /opt/ratchet/venv/bin/python -m compileall -q /opt/ratchet/lib
-ENV PATH=/opt/ratchet/venv/bin:/usr/local/bin:/usr/bin:/bin \
+# USER: uid 65532 has no passwd entry, and kopf asks who it is.
+ENV USER=ratchet HOME=/tmp \
+    PATH=/opt/ratchet/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONPATH=/opt/ratchet/lib \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1

@@ -71,7 +71,7 @@ unit: $(READY) ## tests that need no cluster
 
 .PHONY: test-cluster
 test-cluster: $(READY) ## tests on the cluster that is up, with the images that are loaded
-	$(BIN)/pytest -q -m cluster tests
+	RATCHET_NEED_CLUSTER=1 $(BIN)/pytest -q -m cluster tests
 
 .PHONY: bench
 bench: $(READY) ## time and writes per turn, on the cluster; writes build/bench.json

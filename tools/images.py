@@ -43,7 +43,7 @@ EXAMPLE = ("examples/fix-failing-test/Dockerfile", "examples/fix-failing-test")
 IMAGES = (
     Image("ratchet-operator", "Dockerfile", value="operator"),
     Image("ratchet-sandbox-server", *SANDBOX, target="server", value="sandboxServer"),
-    Image("ratchet-sandbox-runner", *SANDBOX, target="runner", value="runner"),
+    Image("ratchet-runner", *SANDBOX, target="runner", value="runner"),
     Image("ratchet-fake-sglang", "inference/fake/Dockerfile", value="fakeSglang"),
     Image("ratchet-demo-shell", *EXAMPLE),
 )

@@ -73,7 +73,15 @@ def _run(cluster: Cluster, argv: Sequence[str]) -> None:
     )
     if done.returncode != 0:
         print(done.stdout, file=sys.stderr)
+        _show_pods(cluster)
         sys.exit(f"error: `{' '.join(argv[:5])} ...` failed: see above")
+
+
+def _show_pods(cluster: Cluster) -> None:
+    """What is there of the operator, on stderr: helm tells no more than that time was up."""
+    kubectl = ["kubectl", f"--context={cluster.context}", f"--namespace={NAMESPACE}"]
+    for words in (["get", "pods"], ["logs", f"deployment/{RELEASE}-operator", "--tail=15"]):
+        subprocess.run([*kubectl, *words], env=environment(cluster), stdout=2, check=False)
 
 
 def main() -> None:
