@@ -18,7 +18,16 @@ from typing import Any
 import aiohttp
 from ratchet.edges.certificates import Identity, make_identity, pinned_context, server_name
 from ratchet_sandbox import protocol
-from ratchet_sandbox.protocol import FromServer, Hello, Outcome, Result, Run, Welcome
+from ratchet_sandbox.protocol import (
+    Digest,
+    Digests,
+    FromServer,
+    Hello,
+    Outcome,
+    Result,
+    Run,
+    Welcome,
+)
 
 UID = "0f3c9a1e-5555-4444-8888-121212121212"
 NAME = server_name(UID, 1)
@@ -36,7 +45,7 @@ async def eventually(holds: Callable[[], bool], what: str) -> None:
     """Wait for a condition, with a deadline."""
     try:
         async with asyncio.timeout(PATIENCE_S):
-            while not holds():
+            while not holds():  # noqa: ASYNC110  other processes set no event
                 await asyncio.sleep(0.005)
     except TimeoutError:
         raise AssertionError(f"did not happen within {PATIENCE_S} s: {what}") from None
@@ -161,6 +170,8 @@ class ScriptedRunner:
         self._server = server
         self.shell = shell
         self._auto = auto
+        self.file_digest: str | None = None
+        """If set, the answer to every question for a file's digest."""
         self.got: list[FromServer] = []
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -227,6 +238,8 @@ class ScriptedRunner:
                 self.got.append(message)
                 if isinstance(message, Run) and self._auto:
                     self.finish(message.key, outcome=self._auto)
+                if isinstance(message, Digest) and self.file_digest:
+                    self.say(Digests(message.id, self.file_digest))
         self.closed = True
         if self._writer:
             self._writer.close()
