@@ -123,9 +123,9 @@ def _fill(config: Config, files: list[StartFile], start_files: Path) -> None:
     repository = {"GIT_DIR": str(own), "GIT_WORK_TREE": str(config.workspace)}
     _git(config, "config", "core.bare", "false", repository=repository)
     # The copied index remembers other files' times. Refreshed once, it spares both repositories
-    # reading every file again.
+    # reading every file again. Its time goes with it: git compares with it (racy-git).
     _git(config, "update-index", "-q", "--refresh", folder=config.workspace, repository=repository)
-    shutil.copyfile(own / "index", config.base / "index")
+    shutil.copy2(own / "index", config.base / "index")
 
 
 def _write(folder: Path, files: list[StartFile], start_files: Path) -> None:

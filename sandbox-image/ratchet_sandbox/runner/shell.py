@@ -126,6 +126,7 @@ class Shell:
         """Kill the shell and all it ever started. Returns the pids that would not die."""
         left = await family.kill(self._members)
         if self._process:
+            await asyncio.wait((self._process.child.ended,), timeout=_LAST_WORDS_S)
             self._process.close()
             self._process = None
         return left

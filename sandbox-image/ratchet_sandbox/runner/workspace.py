@@ -93,7 +93,9 @@ async def diff(config: Config, children: Children, id: str) -> protocol.Patch:
     with _scratch(config) as scratch:
         git = Git(config, children, scratch)
         if (config.base / "index").exists():
-            shutil.copyfile(config.base / "index", scratch / "index")  # spares reading all files
+            # Spares reading all files. With its time: git trusts an entry only if the file is
+            # older than the index, else it compares content (racy-git in git's documentation).
+            shutil.copy2(config.base / "index", scratch / "index")
         else:
             await git("read-tree", "HEAD")
         await _stage(git, config.workspace)

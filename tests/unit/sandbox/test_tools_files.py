@@ -1,0 +1,173 @@
+"""read_file and write_file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+
+import pytest
+from ratchet_sandbox.protocol import Outcome
+
+from tests.unit.sandbox.runners import Bench
+
+
+def digest(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+async def test_lines_are_numbered_from_the_offset(bench: Bench) -> None:
+    bench.write("f", "".join(f"line {n}\n" for n in range(1, 6)))
+
+    result = await bench.use("read_file", path="f", offset=1, limit=2)
+
+    assert result.content == (
+        "     2→line 2\n     3→line 3\n[the file goes on: read with offset 3]"
+    )
+    assert result.meta.truncated
+
+
+async def test_a_file_without_a_last_line_end_is_read_whole(bench: Bench) -> None:
+    bench.write("f", "a\nb")
+
+    result = await bench.use("read_file", path="f")
+
+    assert result.content == "     1→a\n     2→b"
+    assert not result.meta.truncated
+
+
+async def test_2000_lines_are_the_default(bench: Bench) -> None:
+    bench.write("f", "x\n" * 2001)
+
+    result = await bench.use("read_file", path="f")
+
+    assert result.content.endswith("  2000→x\n[the file goes on: read with offset 2000]")
+
+
+async def test_reading_past_the_end_says_how_long_the_file_is(bench: Bench) -> None:
+    bench.write("f", "a\nb\nc")
+    bench.write("empty", "")
+
+    assert (await bench.use("read_file", path="f", offset=9)).content == "[the file has 3 lines]"
+    assert (await bench.use("read_file", path="empty")).content == "[the file is empty]"
+
+
+async def test_a_huge_line_is_cut_at_a_whole_character(bench: Bench) -> None:
+    bench.write("f", "é" * 50_000 + "\nnext\n")
+
+    result = await bench.use("read_file", path="f")
+    rest = await bench.use("read_file", path="f", offset=1)
+
+    assert len(result.content.encode()) < 64_200
+    assert "é\n[line 1 is too long and cut here; what follows it: offset 1]" in result.content
+    assert not result.meta.not_utf8
+    assert rest.content == "     2→next"
+
+
+async def test_much_text_is_cut_between_lines_at_64000_bytes(bench: Bench) -> None:
+    bench.write("f", ("x" * 99 + "\n") * 1000)
+
+    result = await bench.use("read_file", path="f")
+
+    assert "[the file goes on: read with offset 640]" in result.content
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xef\xbb\xbfh\xc3\xa9\r\nb\r\n",
+        "hé\r\nb\r\n".encode("utf-16"),
+        "hé\nb".encode("utf-16-be"),
+    ],
+    ids=["UTF-8 with a mark", "UTF-16", "UTF-16 without a mark"],
+)
+async def test_marks_and_line_ends_are_not_shown(bench: Bench, data: bytes) -> None:
+    marked = data if data[:2] != b"\0h" else b"\xfe\xff" + data
+    bench.write("f", marked)
+
+    assert (await bench.use("read_file", path="f")).content == "     1→hé\n     2→b"
+
+
+async def test_bytes_that_are_no_utf8_are_flagged(bench: Bench) -> None:
+    bench.write("f", b"caf\xe9\nok\n")
+
+    result = await bench.use("read_file", path="f")
+
+    assert result.content.startswith("     1→caf�\n     2→ok\n[some bytes are no UTF-8")
+    assert result.meta.not_utf8
+
+
+@pytest.mark.parametrize("tool", ["read_file", "write_file", "search_replace"])
+@pytest.mark.parametrize("path", ["folder", "fifo", "a\0b", "/dev/zero"])
+async def test_what_is_no_regular_file_is_refused(bench: Bench, tool: str, path: str) -> None:
+    (bench.config.workspace / "folder").mkdir()
+    os.mkfifo(bench.config.workspace / "fifo")
+    block = "<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE"
+
+    result = await bench.use(tool, path=path, content=block)
+
+    assert result.outcome is Outcome.FAILED
+    assert result.content.startswith("cannot ")
+
+
+async def test_a_missing_file_is_a_failure_in_plain_words(bench: Bench) -> None:
+    result = await bench.use("read_file", path="no/such")
+
+    assert (result.outcome, result.content) == (
+        Outcome.FAILED,
+        "cannot read no/such: No such file or directory",
+    )
+
+
+async def test_a_new_file_is_written_with_the_folders_on_its_way(bench: Bench) -> None:
+    result = await bench.use("write_file", path="a/b/c.txt", content="hé\n")
+
+    path = bench.config.workspace / "a/b/c.txt"
+    assert path.read_bytes() == "hé\n".encode()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o664
+    assert result.content == "a/b/c.txt: created, 4 bytes"
+    assert (result.meta.before, result.meta.after) == (None, digest("hé\n".encode()))
+
+
+async def test_a_file_that_is_there_is_kept_without_overwrite(bench: Bench) -> None:
+    path = bench.write("f", "old")
+
+    refused = await bench.use("write_file", path="f", content="new")
+    same = await bench.use("write_file", path="f", content="old")
+
+    assert refused.outcome is Outcome.FAILED
+    assert "Set overwrite" in refused.content
+    assert same.outcome is Outcome.OK  # a repeated call ends like the first one
+    assert path.read_text() == "old"
+
+
+async def test_overwriting_keeps_mode_line_ends_and_mark(bench: Bench) -> None:
+    path = bench.write("f", b"\xef\xbb\xbfa\r\nb\r\n")
+    path.chmod(0o755)
+
+    result = await bench.use("write_file", path="f", content="c\nd\n", overwrite=True)
+
+    assert path.read_bytes() == b"\xef\xbb\xbfc\r\nd\r\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o755
+    assert "CRLF line ends kept" in result.content
+    assert result.meta.after == digest(path.read_bytes())
+
+
+async def test_a_link_is_written_through_and_stays_a_link(bench: Bench) -> None:
+    target = bench.write("target", "old")
+    link = bench.config.workspace / "link"
+    link.symlink_to("target")
+
+    await bench.use("write_file", path="link", content="new", overwrite=True)
+
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+
+
+async def test_a_failed_write_leaves_no_file_behind(bench: Bench) -> None:
+    bench.write("file", "x")
+
+    result = await bench.use("write_file", path="file/below", content="y")
+
+    assert result.outcome is Outcome.FAILED
+    assert [p.name for p in bench.config.workspace.iterdir()] == ["file"]
