@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from ratchet_sandbox.protocol import Meta, Outcome
+from ratchet_sandbox.runner import home
 from ratchet_sandbox.runner.output import Capture, Text
 from ratchet_sandbox.runner.result import Arguments, Context, ToolResult, failed
 from ratchet_sandbox.runner.shell import End, Ended, ShellError
@@ -32,6 +33,7 @@ async def bash(context: Context, arguments: Arguments) -> ToolResult:
         return failed(f"the command was not run: {error}")
     except OSError as error:
         return failed(f"the command was not run: the workspace cannot be written: {error}")
+    home.forget_old_spills(context.config)
     return describe(ended, capture.text(), limit_s=limit_s, workspace=context.config.workspace)
 
 

@@ -39,13 +39,15 @@ class Line:
 
     async def keep(self) -> None:
         """Be connected, for ever; waits 50 ms after a failure, then up to 1 s."""
-        delay = FIRST_DELAY_S
+        delay, said = FIRST_DELAY_S, ""
         while True:
             try:
                 await self._serve()
-                delay = FIRST_DELAY_S
+                delay, said = FIRST_DELAY_S, ""
             except (OSError, ProtocolError, asyncio.LimitOverrunError) as error:
-                log.info("no connection to the server: %r", error)
+                if repr(error) != said:
+                    log.info("no connection to the server, trying on: %r", error)
+                said = repr(error)
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY_S)
 

@@ -75,7 +75,7 @@ def call(*, bash: bool, nonce: str, command: Path, output: Path) -> str:
     save = _save_bash(nonce) if bash else _save_sh(nonce)
     # Kept in a variable first: bash sets $? before it expands the text of ${name:?text}. Quoted
     # inside: a command may have set IFS to digits.
-    report = "! ( c_" + nonce + '=$?; ${{{0}_' + nonce + ':?"$c_' + nonce + '"}} )'
+    report = "! ( c_" + nonce + "=$?; ${{{0}_" + nonce + ':?"$c_' + nonce + '"}} )'
     saved = "! ( ${s_" + nonce + ':?"0"} )'
     lines = ["\\set +e"]
     if bash:

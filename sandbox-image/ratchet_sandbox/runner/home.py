@@ -5,10 +5,13 @@ ownership" unless safe.directory says otherwise (git 2.35.3 and later, git-confi
 may delete all of this (``git clean -fdx``), so it is looked after before each command.
 """
 
+import contextlib
 from pathlib import Path
 from typing import Final
 
 from ratchet_sandbox.runner.config import Config
+
+SPILLS_KEPT: Final = 16
 
 _GITCONFIG: Final = """\
 [user]
@@ -29,6 +32,14 @@ def arrange(config: Config) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     _write_if_missing(config.private / ".gitignore", "*\n")
     _write_if_missing(config.home / ".gitconfig", _GITCONFIG)
+
+
+def forget_old_spills(config: Config) -> None:
+    """Keep the newest spill files only: many of them would fill the workspace's volume."""
+    with contextlib.suppress(OSError):
+        files = sorted(config.spill.iterdir(), key=lambda path: path.lstat().st_mtime)
+        for path in files[:-SPILLS_KEPT]:
+            path.unlink(missing_ok=True)
 
 
 def _write_if_missing(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import enum
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -87,10 +88,15 @@ class Shell:
     """The task's shell. Start nothing before `run`; `close` ends everything it started."""
 
     def __init__(
-        self, config: Config, children: Children, outer: Mapping[str, str],
-        *, find: Callable[[], tuple[Path, bool] | None] = shellprocess.find_shell,
+        self,
+        config: Config,
+        children: Children,
+        outer: Mapping[str, str],
+        *,
+        find: Callable[[str], tuple[Path, bool] | None] = shellprocess.find_shell,
     ) -> None:
-        """`outer`: the container's environment; `find`: the shell's path, and if it is bash."""
+        """`outer`: the container's environment; `find`: from a search path to the
+        shell's path, and whether it is bash."""
         self._config = config
         self._find = find
         self._children = children
@@ -210,7 +216,8 @@ class Shell:
 
     async def _ready(self) -> tuple[str, ...]:
         """Have a shell that listens; what the model must know if it is not the old one."""
-        home.arrange(self._config)
+        with contextlib.suppress(OSError):  # a full workspace must not keep commands from running
+            home.arrange(self._config)
         if self._process and self._process.alive:
             return ()
         died = self._process is not None
@@ -225,7 +232,7 @@ class Shell:
         raise ShellError("the image's shell was started and did not answer")
 
     async def _start(self, state: driver.State | None) -> bool:
-        found = self._find()
+        found = self._find(self._environment["PATH"])
         if found is None:
             raise ShellError("the image has neither bash nor sh; the file tools still work")
         path, bash = found
@@ -262,15 +269,21 @@ class Shell:
     def _files(self, command: str) -> Iterator[tuple[Path, Path]]:
         """A command file and a FIFO for its output, new for each call and gone after it."""
         self._count += 1
-        script = self._config.scratch / f"command-{self._count}"
-        fifo = script.with_suffix(".out")
         with contextlib.ExitStack() as stack:
-            for path in (script, fifo):
-                path.unlink(missing_ok=True)
-                stack.callback(path.unlink, missing_ok=True)
-            script.write_bytes(command.encode(errors="surrogateescape"))
-            os.mkfifo(fifo, 0o600)
-            yield script, fifo
+            for folder in (self._config.scratch, Path(tempfile.gettempdir())):
+                script = folder / f"command-{self._marker[:8]}-{self._count}"
+                fifo = script.with_suffix(".out")
+                try:
+                    script.write_bytes(command.encode(errors="surrogateescape"))
+                    stack.callback(script.unlink, missing_ok=True)
+                    os.mkfifo(fifo, 0o600)
+                    stack.callback(fifo.unlink, missing_ok=True)
+                except OSError as error:  # the workspace may be full: `rm` must still work
+                    failure = error
+                    continue
+                yield script, fifo
+                return
+            raise failure
 
     @contextlib.contextmanager
     def _restore_file(self, state: driver.State | None, bash: bool) -> Iterator[Path | None]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ _CHUNK: Final = 64 * 1024
 _OVERLAP: Final = 256
 """Bytes kept from one read of the report's pipe to the next: a report may be torn."""
 
-_PLACES: Final = ("/bin", "/usr/bin", "/usr/local/bin")
+_PLACES: Final = "/bin:/usr/bin:/usr/local/bin"
 
 
 class ShellProcess:
@@ -107,13 +108,14 @@ class ShellProcess:
         self._tail = text[-_OVERLAP:]
 
 
-def find_shell() -> tuple[Path, bool] | None:
-    """The image's bash, else its sh, and whether it is bash; None if there is neither."""
+def find_shell(search_path: str) -> tuple[Path, bool] | None:
+    """The image's bash, else its sh, and whether it is bash; None if there is neither.
+
+    `search_path`: folders joined by colons, looked at after the usual ones.
+    """
     for name in ("bash", "sh"):
-        for place in _PLACES:
-            path = Path(place, name)
-            if os.access(path, os.X_OK):
-                return path, name == "bash"
+        if found := shutil.which(name, path=f"{_PLACES}:{search_path}"):
+            return Path(found), name == "bash"
     return None
 
 

@@ -80,7 +80,7 @@ class Bench:
 async def open_bench(folder: Path, sh: Path | None = None) -> AsyncIterator[Bench]:
     """Tools in a new workspace; with `sh` the image's shell is that one and no bash."""
     config = make_config(folder)
-    find = shellprocess.find_shell if sh is None else lambda: (sh, False)
+    find = shellprocess.find_shell if sh is None else lambda _: (sh, False)
     async with Children() as children:
         shell = Shell(config, children, os.environ, find=find)
         try:

@@ -237,6 +237,21 @@ async def test_a_signal_from_inside_a_background_job_to_the_group_is_survived(
     assert (await bench.bash("echo $x")).content == "1"
 
 
+async def test_commands_run_even_where_the_workspace_takes_no_files(bench: Bench) -> None:
+    bench.config.private.write_text("a file where the runner's folder should be")
+
+    assert (await bench.bash("echo still here; rm .ratchet")).content == "still here"
+
+
+async def test_old_spill_files_make_room_for_new_ones(bench: Bench) -> None:
+    for _ in range(20):
+        await bench.bash("head -c 40000 /dev/zero")
+
+    names = sorted(path.name for path in bench.config.spill.iterdir())
+    assert len(names) == 16
+    assert not any(name.endswith("-1-1.txt") for name in names)
+
+
 async def test_many_calls_leave_no_descriptors_behind(bench: Bench) -> None:
     await bench.bash("true")
     before = len(os.listdir("/proc/self/fd"))
