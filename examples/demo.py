@@ -112,10 +112,14 @@ def demo(real: RealModel | None) -> bool:
     """The whole of it; whether the task succeeded."""
     say("A cluster, the images, the operator")
     cluster = prepare()
-    install(cluster, fake_script=None if real else SCRIPT)
     kubectl = Kubectl(cluster)
     if real is not None:
-        warn_of_loopback(real, cluster)
+        refuse_loopback(real, cluster)
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    kubectl.run("apply", "-f", "-", given=json.dumps(namespace))
+    # Only there, so that it never meets the operators of tests on the same cluster.
+    only = f"--set=operator.watchNamespaces={{{NAMESPACE}}}"
+    install(cluster, fake_script=None if real else SCRIPT, more=[only])
     say(f"The task: {EXAMPLE.relative_to(images.ROOT)}/task.yaml")
     if real is None:
         print("The model is SCRIPTED: a server plays model-script.yaml. The pod, the tools, the")
@@ -145,8 +149,6 @@ def prepare() -> Cluster:
 
 def apply(kubectl: Kubectl, real: RealModel | None) -> None:
     """Bring in the example's objects, the task last; an earlier run of it goes first."""
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-    kubectl.run("apply", "-f", "-", given=json.dumps(namespace))
     kubectl.run("delete", "agenttask", TASK, "--ignore-not-found", "--timeout=60s", timeout=90)
     for name in ("sandbox-class.yaml", "profile.yaml"):
         kubectl.run("apply", "-f", "-", given=localised(EXAMPLE / name, kubectl.cluster))
@@ -236,7 +238,7 @@ def uid(kubectl: Kubectl) -> str:
     return kubectl.run("get", "agenttask", TASK, "-o", "jsonpath={.metadata.uid}")
 
 
-def warn_of_loopback(real: RealModel, cluster: Cluster) -> None:
+def refuse_loopback(real: RealModel, cluster: Cluster) -> None:
     """Refuse an address that means the operator's own pod. Raises DemoFailed."""
     if urlsplit(real.url).hostname in ("localhost", "127.0.0.1", "::1"):
         instead = f": use http://{cluster.host_ip}:PORT/v1" if cluster.host_ip else ""
