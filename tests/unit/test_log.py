@@ -11,7 +11,7 @@ import pytest
 from ratchet.core import events as e
 from ratchet.core.conditions import Reason
 from ratchet.core.config import Config, ModelConfig, SandboxConfig
-from ratchet.core.evolve import begin
+from ratchet.core.evolve import begin, evolve
 from ratchet.core.facts import SandboxRef
 from ratchet.core.records import Call, Reply, Start, Turn, Verdict
 from ratchet.observe.log import JsonFormatter, listener
@@ -36,7 +36,7 @@ TURN = Turn(1, 3, 1, "l", "p", "d", Reply(Verdict.CALLS, "private words", calls=
 
 def _logged(event: e.Event, caplog: pytest.LogCaptureFixture) -> dict[str, object]:
     with caplog.at_level(logging.INFO):
-        listener(TASK)(event, STATE)
+        listener(TASK)(event, evolve(STATE, event))
     (record,) = caplog.records
     line: dict[str, object] = json.loads(JsonFormatter().format(record))
     return line
@@ -54,3 +54,17 @@ def test_a_turn_is_told_by_its_verdict_and_tools_and_not_by_its_words(
 def test_a_message_is_a_field_like_any_other(caplog: pytest.LogCaptureFixture) -> None:
     event = e.SandboxWaited(Reason.SANDBOX_STARTING, "soon", datetime(2030, 1, 1, tzinfo=UTC))
     assert _logged(event, caplog)["message"] == "soon"
+
+
+def test_a_sandbox_that_still_waits_for_the_same_is_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    state = STATE
+    with caplog.at_level(logging.INFO):
+        for second in range(5):
+            at = datetime(2030, 1, 1, second=second, tzinfo=UTC)
+            event = e.SandboxWaited(Reason.SANDBOX_STARTING, "soon", at)
+            state = evolve(state, event)
+            listener(TASK)(event, state)
+            state = evolve(state, e.SandboxChanged())
+    assert len(caplog.records) == 1

@@ -45,11 +45,16 @@ def listener(task: TaskRef) -> Any:
 
     def tell(event: e.Event, state: State) -> None:
         fields = _fields(event)
-        if fields is not None:
+        if fields is not None and not _repeats(event, state):
             where = {"task": str(task), "uid": task.uid, "epoch": state.epoch}
             _log.info(type(event).__name__, extra={"fields": {**where, **fields}})
 
     return tell
+
+
+def _repeats(event: e.Event, state: State) -> bool:
+    """Whether this was told already: a sandbox that still waits for the same thing."""
+    return isinstance(event, e.SandboxWaited) and state.sandbox.since != event.at
 
 
 def _fields(event: e.Event) -> dict[str, Any] | None:
