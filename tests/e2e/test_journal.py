@@ -165,6 +165,40 @@ async def test_large_records_are_taken(home: ClusterHome) -> None:
     assert done.results == results(task, "é" * 80_000)
 
 
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+async def test_the_largest_task_there_can_be_is_recorded(home: ClusterHome) -> None:
+    worst = "\u0001"  # six characters as JSON, and seven as JSON in JSON
+    files = [{"path": "a", "content": worst * (200 * 1024 - 2 * 65_536)}]
+    task = await home.create(goal=worst * 65_536, context=worst * 65_536, files=files)
+    claim, _ = await claimed(home, task)
+    assert (await claimed(home, task))[0].records == claim.records
+
+
+@pytest.mark.parametrize(("status", "phase"), [(413, "Failed"), (422, "Waiting")])
+async def test_a_task_whose_first_record_is_refused_says_so(
+    home: ClusterHome, status: int, phase: str
+) -> None:
+    task = await home.create()
+    refusing = KubeJournals(Refusing(home.api, status))
+    assert await refusing.claim(task, "one", NOW) is None
+    found = (await home.get(task))["status"]
+    assert (found["phase"], found["reason"]) == (phase, "ConfigInvalid")
+    assert "not like this" in found["message"]
+
+
+class Refusing:
+    """An API server that takes no new records."""
+
+    def __init__(self, api: Kube, status: int) -> None:
+        self.api = api
+        self.status = status
+
+    async def request(self, *args: Any, **more: Any) -> dict[str, Any]:
+        if args[0] == "POST":
+            raise ApiError(self.status, "Invalid", "not like this")
+        return await self.api.request(*args, **more)
+
+
 # --- records that somebody else made -------------------------------------------------------------
 
 

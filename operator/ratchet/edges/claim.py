@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
 from ratchet.api import names
@@ -18,8 +19,9 @@ from ratchet.core.config import Config
 from ratchet.core.records import Record, Start, Turn
 from ratchet.core.status import conditions_of_failure, conditions_of_wait
 from ratchet.edges import kube, taskstatus, wire
-from ratchet.edges.answers import FAILURES, Meaning, away, find, meaning
+from ratchet.edges.answers import FAILURES, Failure, Meaning, away, find, meaning
 from ratchet.edges.journal import STRICT, TRIES, KubeJournal, Seen, utc_now
+from ratchet.edges.kube import ApiError
 from ratchet.edges.resolving import Trouble, read_config
 from ratchet.ports import Claim, JournalAway, JournalRefused, TaskRef
 
@@ -42,7 +44,8 @@ class KubeJournals:
         """Become the owner; see ports.Journals.
 
         Also None, with conditions that say why, if the journal holds what is no record of the
-        task. Raises JournalAway, and JournalRefused if record 0 is refused.
+        task, or if record 0 is refused. Raises JournalAway, and JournalRefused if the API server
+        refuses the claim itself.
         """
         for _ in range(TRIES):
             current = await find(self._api, kube.task(task.namespace, task.name))
@@ -148,7 +151,7 @@ class KubeJournals:
             if meaning(failure) is Meaning.GONE:
                 raise _Changed from failure
             if meaning(failure) in (Meaning.REFUSED, Meaning.LOST_RACE):
-                raise JournalRefused(f"record 0 of {task} was refused: {failure}") from failure
+                raise _CannotBegin(_refused(failure)) from failure
             raise away(failure) from failure
 
     async def _tell(self, task: TaskRef, trouble: Trouble, now: datetime) -> None:
@@ -188,6 +191,15 @@ class _CannotBegin(Exception):
     def __init__(self, trouble: Trouble) -> None:
         super().__init__(trouble.message)
         self.trouble = trouble
+
+
+def _refused(failure: Failure) -> Trouble:
+    """What to say of a record 0 that the API server does not take."""
+    if isinstance(failure, ApiError) and failure.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        text = f"The task is too large to be recorded; put its files into ConfigMaps: {failure}"
+        return Trouble(Phase.FAILED, Reason.CONFIG_INVALID, text)
+    text = f"The first record was refused; are the CRDs those of this operator? {failure}"
+    return Trouble(Phase.WAITING, Reason.CONFIG_INVALID, text)
 
 
 def _nothing_to_do(task: TaskRef, current: Object) -> bool:
