@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from ratchet.core.config import Completion, Config, Limits, UnknownPolicy
 from ratchet.core.facts import CallOrder, Receipt
@@ -48,7 +48,7 @@ class Scenario:
         self.plan: list[str] = []
         self.story: list[str] = []
         self.world = World(
-            *self._answers(), config=self._config(), think_s=self.dice.choice((0.2, 2, 5))
+            *self._answers(), config=self._config(), think_s=self.dice.choice((0.05, 0.2, 2, 5))
         )
         self._surroundings()
 
@@ -71,7 +71,7 @@ class Scenario:
         return configured(
             limits=Limits(turns=self.dice.choice((3, 50, 50))),
             active_deadline_s=self.dice.choice((None, None, None, 5, 20, 60)),
-            on_unknown=self.dice.choice(tuple(UnknownPolicy)),
+            on_unknown=self.dice.choice((*UnknownPolicy, UnknownPolicy.REPORT)),
             completion=self.dice.choice(tuple(Completion)),
         )
 
@@ -81,7 +81,7 @@ class Scenario:
         dice, world = self.dice, self.world
         world.latency = lambda: 2.0 if dice.random() < 0.01 else dice.uniform(0.001, 0.05)
         world.sandboxes.start_delay_s = dice.choice((0.0, 0.5, 8.0))
-        world.sandboxes.duration = lambda _: dice.choice((0.0, 0.1, 1.0, 6.0))
+        world.sandboxes.duration = lambda _: dice.choice((0.0, 0.1, 1.0, 3.0))
         world.sandboxes.tool = self._tool
         world.model.failures = [dice.choice((BUSY, BROKEN)) for _ in range(dice.randint(0, 2))]
         self._often = dice.choice((0.0, 0.0, 0.02, 0.1))
@@ -110,9 +110,35 @@ class Scenario:
     async def _at_some_time(self, name: str, act: Callable[[], None]) -> None:
         until = self.dice.choice((1.0, 3.0, 10.0, 60.0))
         moment = self.dice.uniform(0, until)
-        self.plan.append(f"{moment:.3f} {name}")
+        self.plan.append(f"{name} at {moment:.3f}")
         await asyncio.sleep(moment)
+        await self._strike(act)
+
+    async def _at_some_operation(self, name: str, act: Callable[[], None]) -> None:
+        """Between two steps of a write or a request, wherever these are."""
+        number = self.dice.randint(1, 60)
+        self.plan.append(f"{name} around operation {number}")
+        struck = asyncio.get_running_loop().create_future()
+
+        async def count(_operation: str, _stage: Stage) -> None:
+            nonlocal number
+            number -= 1
+            if number == 0:
+                act()
+                struck.set_result(None)
+
+        self.world.hooks.append(count)
+        await struck
+        await self._strike(lambda: None)
+
+    async def _strike(self, act: Callable[[], None]) -> None:
+        """Misfortunes do not come alone."""
         act()
+        while self._chance(0.35):
+            await asyncio.sleep(self.dice.choice((0.0, 0.02, 0.2, 1.5, 4.0)))
+            name, another = self.dice.choice(self._kinds())
+            self.plan.append(f"then {name}")
+            another()
 
     def _stall(self) -> None:
         """The owner stands still while another one takes over, and then goes on as if nothing was."""
@@ -126,31 +152,34 @@ class Scenario:
         if self.world.pod is not None:
             self.world.pod.files.setdefault("sum.py", "1 - 1")
 
-    def _disasters(self) -> list[tuple[str, Callable[[], None]]]:
-        world, dice = self.world, self.dice
-        chosen = [
-            (0.3, 2, "kill", world.kill),
-            (0.3, 2, "pod lost", world.lose_pod),
-            (0.3, 2, "shell lost", world.lose_shell),
-            (0.2, 1, "cancel", world.cancel),
-            (0.15, 1, "API away", lambda: world.api_away(dice.choice((3.0, 20.0)))),
-            (0.3, 2, "stall", self._stall),
-            (0.5, 1, "file there", self._seed_file),
-        ]
+    def _kinds(self) -> list[tuple[str, Callable[[], None]]]:
+        world = self.world
         return [
-            (name, act)
-            for share, most, name, act in chosen
-            for _ in range(most)
-            if self._chance(share)
+            ("kill", world.kill),
+            ("kill", world.kill),
+            ("pod lost", world.lose_pod),
+            ("pod lost", world.lose_pod),
+            ("shell lost", world.lose_shell),
+            ("shell lost", world.lose_shell),
+            ("stall", self._stall),
+            ("cancel", world.cancel),
+            ("API away", lambda: world.api_away(self.dice.choice((3.0, 20.0)))),
+            ("file there", self._seed_file),
+        ]
+
+    def _disasters(self) -> list[Coroutine[None, None, None]]:
+        number = self.dice.choice((0, 1, 1, 2, 2, 3))
+        chosen = [self.dice.choice(self._kinds()) for _ in range(number)]
+        return [
+            self._at_some_operation(*what) if self._chance(0.75) else self._at_some_time(*what)
+            for what in chosen
         ]
 
     # --- the run ---------------------------------------------------------------------------------
 
     async def _play(self) -> None:
         world = self.world
-        disasters = [
-            asyncio.create_task(self._at_some_time(name, act)) for name, act in self._disasters()
-        ]
+        disasters = [asyncio.create_task(disaster) for disaster in self._disasters()]
         world.start()
         async with asyncio.timeout(ENDS_WITHIN):
             await world.run_to_end(check=False)

@@ -353,16 +353,16 @@ class World:
             await hook(operation, stage)
         for rule in self.rules:
             if rule.strikes(operation, stage):
-                await self._act(owner, rule.action)
+                await self._act(rule.action)
+        if owner.work is not None and owner.work.cancelling():
+            await asyncio.get_running_loop().create_future()  # killed: it comes no further
 
-    async def _act(self, owner: Owner, action: Action) -> None:
+    async def _act(self, action: Action) -> None:
         if isinstance(action, Exception):
             raise action
         done = action()
         if inspect.isawaitable(done):
             await done
-        if owner.work is not None and owner.work.cancelling():
-            await asyncio.get_running_loop().create_future()  # killed: it comes no further
 
     def _observe(self, owner: Owner, operation: str) -> None:
         journal = self.task.journal

@@ -75,7 +75,13 @@ def _interrupted(state: State, turn: Turn, key: str, receipt: Receipt | None) ->
         if call.index in {rerun.index for rerun in turn.reruns}:
             text = "[outcome unknown] The task was ended before the call could be repeated."
             receipt = Receipt(key, Outcome.UNKNOWN, text)
-    return advance(_know(replace(state, look=None), _result(call, receipt)))
+    state = _know(replace(state, look=None), _result(call, receipt))
+    if _outcome(receipt) is Outcome.UNKNOWN and turn.epoch != state.epoch:
+        # Another owner may have gone on to the calls after it, and nobody is there to be asked.
+        for later in filter(in_sandbox, missing(state)):
+            doubt = Receipt(turn.current_key(state.task_uid, later.index), Outcome.UNKNOWN)
+            state = report_unknown(state, turn, later, doubt)
+    return advance(state)
 
 
 def doubt_earlier_generations(state: State, turn: Turn) -> State:
