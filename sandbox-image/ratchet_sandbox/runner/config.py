@@ -47,6 +47,11 @@ class Config:
         return self.private / "home"
 
     @property
+    def state(self) -> Path:
+        """The shell's state after the last command."""
+        return self.private / "shell-state"
+
+    @property
     def base(self) -> Path:
         """The bare repository with the base commit."""
         return self.runtime / "base.git"

@@ -14,7 +14,8 @@ bash is served in full; any other POSIX shell with what it can list of its own s
 
 import re
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -118,9 +119,13 @@ def parse_state(data: bytes, nonce: str) -> State | None:
     return State(*parts[:5])
 
 
-def restore_script(state: State, *, bash: bool, workspace: Path) -> str:
-    """A script that brings a new shell to this state."""
-    return (_restore_bash if bash else _restore_sh)(state, workspace)
+def restore_script(
+    state: State, *, bash: bool, workspace: Path, exported: Mapping[str, str]
+) -> str:
+    """A script that brings a new shell to this state, but for the `exported` variables."""
+    exports = "\n".join(f"export {name}={shlex.quote(v)}" for name, v in exported.items())
+    changed = replace(state, variables=f"{state.variables}\n{exports}")
+    return (_restore_bash if bash else _restore_sh)(changed, workspace)
 
 
 def _save_bash(nonce: str) -> str:

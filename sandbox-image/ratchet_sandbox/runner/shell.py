@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ratchet_sandbox.runner import driver, environment, family, home, shellprocess
+from ratchet_sandbox.runner import checkpoint, driver, environment, family, home, shellprocess
 from ratchet_sandbox.runner.config import Config
 from ratchet_sandbox.runner.output import Capture, Pump
 from ratchet_sandbox.runner.processes import Children
@@ -53,6 +53,10 @@ _EXITED_UNSAVED: Final = (
 )
 _GONE: Final = (
     "[the shell had died since the last command and was started again with the state saved then]"
+)
+_RESTARTED: Final = (
+    "[the sandbox's container was restarted since the last command: processes and changes outside "
+    "the workspace are gone; the shell is as it was after the last command that ended]"
 )
 _BLANK: Final = "[the saved state could not be restored: this is a new shell in the workspace]"
 
@@ -105,7 +109,8 @@ class Shell:
             outer, home=str(config.home), marker=self._marker
         )
         self._process: ShellProcess | None = None
-        self._state: driver.State | None = None
+        self._state = checkpoint.load(config.state)
+        self._first = True
         self._sessions: set[int] = set()
         self._pumps: list[Pump] = []
         self._count = 0
@@ -202,7 +207,9 @@ class Shell:
         if process.child.ended.done():
             process.drain()
         state = driver.parse_state(process.saved.result(), nonce) if process.saved.done() else None
-        self._state = state or self._state
+        if state:
+            self._state = state
+            checkpoint.save(self._config.state, state)
         if not report.shell_ends:
             return End.DONE, report.exit_code, ()
         await asyncio.wait((process.child.ended,), timeout=_LAST_WORDS_S)
@@ -220,16 +227,22 @@ class Shell:
             home.arrange(self._config)
         if self._process and self._process.alive:
             return ()
-        died = self._process is not None
+        note = self._why_new()
         if self._process:
             self._process.close()
             self._process = None
-        note = (_GONE,) if died else ()
         if self._state and await self._start(self._state):
             return note
         if await self._start(None):
             return (*note, _BLANK) if self._state else note
         raise ShellError("the image's shell was started and did not answer")
+
+    def _why_new(self) -> tuple[str, ...]:
+        """What to tell about a shell that is not the one of the last command, if it was not said."""
+        restarted, self._first = self._first and self._state is not None, False
+        if restarted:
+            return (_RESTARTED,)
+        return (_GONE,) if self._process else ()
 
     async def _start(self, state: driver.State | None) -> bool:
         found = self._find(self._environment["PATH"])
@@ -290,7 +303,10 @@ class Shell:
         if state is None:
             yield None
             return
-        text = driver.restore_script(state, bash=bash, workspace=self._config.workspace)
+        text = driver.restore_script(
+            state, bash=bash, workspace=self._config.workspace,
+            exported={environment.MARKER: self._marker},
+        )  # fmt: skip
         with self._files(text) as (script, _):
             yield script
 

@@ -29,7 +29,7 @@ def make_config(folder: Path) -> Config:
         workspace=folder / "workspace", runtime=folder / "runtime", control=folder / "control"
     )
     for made in (config.workspace, config.runtime / "bin", config.control):
-        made.mkdir(parents=True)
+        made.mkdir(parents=True, exist_ok=True)
     for program in ("git", "rg"):
         if found := shutil.which(program):
             (config.runtime / "bin" / program).symlink_to(found)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from ratchet_sandbox.protocol import Outcome
+from ratchet_sandbox.runner.shell import Shell
 
 from tests.unit.sandbox.runners import Bench, open_bench
 
@@ -138,6 +139,37 @@ async def test_a_shell_that_dies_between_calls_is_noticed_and_restored(bench: Be
         "1\n[the shell had died since the last command and was started again with the state "
         "saved then]"
     )
+
+
+async def test_state_outlives_the_runners_container_and_the_model_is_told(
+    bench: Bench,
+) -> None:
+    await bench.bash(SET)
+    before = await shown(bench)
+    await bench.shell.close()
+    again = Shell(bench.config, bench.children, os.environ)
+    second = Bench(bench.config, bench.children, again)
+
+    try:
+        first = await second.bash("env | grep -c SANDBOX_SHELL")
+        after = await shown(second)
+        killed = await second.bash("env -i setsid sleep 60 & setsid sleep 60 & kill -9 $$")
+    finally:
+        await again.close()
+
+    assert first.content.startswith("1\n[the sandbox's container was restarted")
+    assert after == before
+    assert killed.outcome is Outcome.KILLED
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"options": 1}', "[" * 100_000])
+async def test_a_state_file_that_is_none_is_passed_over(tmp_path: Path, text: str) -> None:
+    state = tmp_path / "workspace" / ".ratchet" / "shell-state"
+    state.parent.mkdir(parents=True)
+    state.write_text(text)
+
+    async with open_bench(tmp_path) as bench:
+        assert (await bench.bash("echo new")).content == "new"
 
 
 async def test_a_directory_that_is_gone_is_replaced_by_the_workspace(bench: Bench) -> None:

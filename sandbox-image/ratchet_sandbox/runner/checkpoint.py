@@ -1,0 +1,33 @@
+"""The shell's saved state on disk, so that it outlives the runner's container.
+
+The file lies in the workspace and the model's commands can change it: it is only ever read back
+into their own shell, which gives them nothing that they do not have.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+from ratchet_sandbox.runner.driver import STATE_LIMIT, State
+
+
+def save(path: Path, state: State) -> None:
+    """Keep the state; where the disk takes no files, the one in memory must do."""
+    beside = path.with_name(path.name + ".new")
+    with contextlib.suppress(OSError):
+        beside.write_text(json.dumps(dataclasses.asdict(state)), encoding="ascii")
+        os.replace(beside, path)
+
+
+def load(path: Path) -> State | None:
+    """The state that was kept; None if there is none or it is no state."""
+    try:
+        with path.open(encoding="ascii") as file:
+            value = json.loads(file.read(2 * STATE_LIMIT))
+        state = State(**value)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    good = all(isinstance(text, str) for text in dataclasses.astuple(state))
+    return state if good else None
