@@ -8,14 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import fields
 from typing import Any
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def canonical(value: Any) -> str:
-    """JSON text with one spelling for a value: sorted keys, no spaces, no escapes but the needed."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """JSON text with one spelling for a value: sorted keys, no spaces, no escapes but the needed.
+
+    A dataclass is written as an object of its fields.
+    """
+    return _ENCODER.encode(value)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass. Raises TypeError for what is none, as JSON wants it."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_fields
+)
 
 
 def sha256(text: str) -> str:

@@ -104,7 +104,7 @@ def _stop(state: State, now: datetime) -> Stop | None:
         )
     if not state.sandbox.fenced or state.answer is not None or state.open_turn is not None:
         return _sandbox_failed(state, now)
-    return _sandbox_failed(state, now) or limit_reached(state.config, state.turns)
+    return _sandbox_failed(state, now) or limit_reached(state.config, state.tally)
 
 
 def _finish(state: State, now: datetime) -> Stop:
@@ -236,7 +236,7 @@ def _ask(state: State, now: datetime) -> Iterator[Command]:
         return
     if state.sandbox.phase is SandboxPhase.GONE:
         return  # the model must be told of the new one, so the request is about to change
-    if limit_reached(state.config, state.turns) is not None:
+    if limit_reached(state.config, state.tally) is not None:
         return  # the open turn's results are still being recorded; then the task ends
     asking = _asking(state)
     if asking is not None and state.asking != asking:

@@ -11,7 +11,8 @@ from ratchet.core.config import Completion, Config, UnknownPolicy
 from ratchet.core.facts import Receipt
 from ratchet.core.keys import call_key
 from ratchet.core.records import Call, EndOutcome, Outcome, Rerun, Result, Turn, Verdict
-from ratchet.core.replies import FailureKind, ModelFailure, Usage
+from ratchet.core.replies import FailureKind, ModelFailure
+from ratchet.core.tally import Tally
 from ratchet.core.tools import CATALOGUE, Effect
 
 MAX_OWNERS_LOST = 3
@@ -105,23 +106,15 @@ def _after_text(config: Config, turns: tuple[Turn, ...]) -> Stop | None:
     )
 
 
-def used(turns: tuple[Turn, ...]) -> Usage:
-    """Tokens of all recorded replies."""
-    total = Usage()
-    for turn in turns:
-        total = total + turn.reply.usage
-    return total
-
-
-def limit_reached(config: Config, turns: tuple[Turn, ...]) -> Stop | None:
+def limit_reached(config: Config, tally: Tally) -> Stop | None:
     """Whether another request may be sent at all."""
     limits = config.limits
-    if len(turns) >= limits.turns:
+    if tally.turns >= limits.turns:
         return fail(
             Reason.TURN_LIMIT,
             f"The task used its {limits.turns} turns. Create a new task with a higher limits.turns.",
         )
-    tokens = used(turns).total
+    tokens = tally.usage.total
     if limits.tokens is not None and tokens >= limits.tokens:
         return fail(
             Reason.TOKEN_LIMIT,

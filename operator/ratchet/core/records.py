@@ -8,7 +8,7 @@ results of these calls.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from ratchet.core.config import JOURNAL_VERSION, Config
@@ -207,9 +207,9 @@ def turn_hash(turn: Turn) -> str:
                 "number": turn.number,
                 "previous": turn.previous,
                 "requestDigest": turn.request_digest,
-                "reply": asdict(turn.reply),
-                "reruns": [asdict(rerun) for rerun in turn.reruns],
-                "results": None if turn.results is None else [asdict(r) for r in turn.results],
+                "reply": turn.reply,
+                "reruns": turn.reruns,
+                "results": turn.results,
             }
         )
     )

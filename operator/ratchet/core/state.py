@@ -6,7 +6,7 @@ task's status holds. Nothing in it is read from a clock or a cache.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -14,8 +14,9 @@ from ratchet.core.config import Config
 from ratchet.core.facts import Asking, SandboxRef
 from ratchet.core.policy import Look, Stop
 from ratchet.core.records import Call, End, Patch, Reply, Rerun, Result, Turn
+from ratchet.core.tally import Tally
 from ratchet.core.tools import CATALOGUE, FINISH, Home
-from ratchet.core.transcript import Request
+from ratchet.core.transcript import History, Request
 
 
 class SandboxPhase(StrEnum):
@@ -84,6 +85,10 @@ class State:
     """Hash of the newest complete record: what the next record must carry as `previous`."""
     sandbox: Sandbox
     turns: tuple[Turn, ...] = ()
+    history: History = field(default_factory=History)
+    """The conversation of all complete turns."""
+    earlier: Tally = field(default_factory=Tally)
+    """What all turns but the newest come to: they change no more."""
     end: End | None = None
     cancelled: bool = False
     asking: Asking | None = None
@@ -113,6 +118,11 @@ class State:
     lost: bool = False
     concluded: bool = False
     removed: bool = False
+
+    @property
+    def tally(self) -> Tally:
+        """What all turns come to."""
+        return self.earlier.with_turn(self.turns[-1]) if self.turns else self.earlier
 
     @property
     def open_turn(self) -> Turn | None:

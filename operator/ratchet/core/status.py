@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ratchet.core.conditions import ConditionType, Phase, Reason
-from ratchet.core.policy import used
-from ratchet.core.records import End, EndOutcome, Outcome
+from ratchet.core.records import End, EndOutcome
 from ratchet.core.replies import Usage
 from ratchet.core.state import SandboxPhase, State, missing
 
@@ -62,17 +61,17 @@ class Summary:
 def summarise(state: State, now: datetime) -> Summary:
     """The status of a task at this moment."""
     phase, reason, message = _outlook(state, now)
-    message = _short(message)
+    message, tally = _short(message), state.tally
     return Summary(
         phase=phase,
         doing=_doing(state),
         reason=reason,
         message=message,
-        turns=len(state.turns),
-        tool_calls=sum(len(t.reply.calls) for t in state.turns if t.reply.verdict.runs),
-        usage=used(state.turns),
+        turns=tally.turns,
+        tool_calls=tally.tool_calls,
+        usage=tally.usage,
         lost_requests=state.lost_requests,
-        unknown_outcomes=_unknown(state),
+        unknown_outcomes=tally.unknown,
         conditions=_conditions(phase, reason, message),
         result=_result(state.end) if state.end is not None else None,
     )
@@ -121,14 +120,6 @@ def _doing(state: State) -> str:
     if rest:
         return f"Tool:{rest[0].tool}" if state.sandbox.usable else "Sandbox"
     return "Model"
-
-
-def _unknown(state: State) -> int:
-    """Outcomes that could not be known: those reported, and those answered by a re-run."""
-    return sum(
-        sum(result.outcome is Outcome.UNKNOWN for result in turn.results or ()) + len(turn.reruns)
-        for turn in state.turns
-    )
 
 
 def _conditions(phase: Phase, reason: Reason, message: str) -> tuple[Condition, ...]:

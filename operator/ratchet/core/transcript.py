@@ -9,10 +9,11 @@ and append-only messages.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
-from ratchet.core.config import Config
+from ratchet.core.config import Config, ModelConfig
 from ratchet.core.keys import canonical, sha256
 from ratchet.core.records import Result, Turn, Verdict
 from ratchet.core.tools import CATALOGUE
@@ -42,11 +43,40 @@ class Request:
     body: str
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """What complete turns have added to the conversation, as JSON text: it only ever grows.
+
+    Kept from turn to turn, so that a turn costs the same however many there were before it.
+    """
+
+    turns: int = 0
+    generation: int = 1
+    """The newest sandbox that the model knows of."""
+    text: str = ""
+
+    def after(self, turn: Turn) -> History:
+        """The history with the next complete turn."""
+        lost = _told_of_loss(self.generation, turn.generation)
+        text = "".join((self.text, *(f",{message}" for message in (*lost, *messages_of(turn)))))
+        return History(turn.number, max(self.generation, turn.generation), text)
+
+
 def request(config: Config, turns: tuple[Turn, ...], generation: int) -> Request:
     """The request for the turn after `turns`, all of which are complete."""
-    messages = ",".join((*_opening(config), *_history(turns, generation)))
-    body = f'{{"messages":[{messages}],{_closing(config)}'
-    return Request(turn=len(turns) + 1, digest="sha256:" + sha256(body), body=body)
+    history = History()
+    for turn in turns:
+        history = history.after(turn)
+    return request_after(config, history, generation)
+
+
+def request_after(config: Config, history: History, generation: int) -> Request:
+    """The request for the turn after a history, when this is the current sandbox generation."""
+    opening = ",".join(_opening(config))
+    lost = "".join(f",{message}" for message in _told_of_loss(history.generation, generation))
+    closing = _closing(config.model, config.tools)
+    body = f'{{"messages":[{opening}{history.text}{lost}],{closing}'
+    return Request(turn=history.turns + 1, digest="sha256:" + sha256(body), body=body)
 
 
 def _opening(config: Config) -> Iterator[str]:
@@ -61,15 +91,8 @@ def _opening(config: Config) -> Iterator[str]:
     yield canonical({"role": "user", "content": "\n\n".join(parts)})
 
 
-def _history(turns: Iterable[Turn], generation: int) -> Iterator[str]:
-    known = 1
-    for turn in turns:
-        if turn.generation > known:
-            known = turn.generation
-            yield _user(SANDBOX_LOST)
-        yield from messages_of(turn)
-    if generation > known:
-        yield _user(SANDBOX_LOST)
+def _told_of_loss(known: int, generation: int) -> tuple[str, ...]:
+    return (_user(SANDBOX_LOST),) if generation > known else ()
 
 
 def messages_of(turn: Turn) -> tuple[str, ...]:
@@ -120,14 +143,14 @@ def _user(text: str) -> str:
     return canonical({"role": "user", "content": text})
 
 
-def _closing(config: Config) -> str:
+@lru_cache(maxsize=64)
+def _closing(model: ModelConfig, tools: tuple[str, ...]) -> str:
     """Everything of the body after the messages; the same for each turn of a task."""
-    model = config.model
     tail: dict[str, object] = {
         "model": model.model,
         "stream": False,
         "tool_choice": "auto",
-        "tools": [CATALOGUE[name].for_model() for name in config.tools],
+        "tools": [CATALOGUE[name].for_model() for name in tools],
     }
     if model.max_output_tokens is not None:
         tail["max_tokens"] = model.max_output_tokens

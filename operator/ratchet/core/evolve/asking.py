@@ -8,28 +8,28 @@ from dataclasses import replace
 from ratchet.core.records import Outcome, Turn, with_results
 from ratchet.core.state import State, missing
 from ratchet.core.tools import FINISH
-from ratchet.core.transcript import request
+from ratchet.core.transcript import History, request_after
 
 
 def with_request(state: State) -> State:
     """Rebuild the next request from what is known of the journal."""
     if state.stop is not None or state.end is not None or finished(state):
         return replace(state, request=None)
-    turns = _turns_as_known(state)
-    if turns is None:
+    history = _history_as_known(state)
+    if history is None:
         return replace(state, request=None)
-    wanted = request(state.config, turns, state.sandbox.ref.generation)
+    wanted = request_after(state.config, history, state.sandbox.ref.generation)
     return state if wanted == state.request else replace(state, request=wanted)
 
 
-def _turns_as_known(state: State) -> tuple[Turn, ...] | None:
-    """The journal as it will be once the open turn's results are recorded; None if they are not known."""
+def _history_as_known(state: State) -> History | None:
+    """The history as it will be once the open turn's results are recorded; None if they are not known."""
     turn = state.open_turn
     if turn is None:
-        return state.turns
+        return state.history
     if missing(state):
         return None
-    return (*state.turns[:-1], with_results(turn, state.known))
+    return state.history.after(with_results(turn, state.known))
 
 
 def finished(state: State) -> bool:

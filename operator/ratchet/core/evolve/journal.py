@@ -29,6 +29,7 @@ def turn_stored(state: State, turn: Turn) -> State:
     ours = turn.epoch == state.epoch
     state = replace(
         state if ours else _without_answer(state),
+        earlier=state.tally,
         turns=(*state.turns, turn),
         answer=None,
         request=None,
@@ -63,7 +64,10 @@ def _without_answer(state: State) -> State:
 def _completed(state: State, turn: Turn) -> State:
     """The newest turn is complete as stored: it is a link of the chain now."""
     state = replace(
-        state, head=turn_hash(turn), stop=state.stop or after_reply(state.config, state.turns)
+        state,
+        head=turn_hash(turn),
+        history=state.history.after(turn),
+        stop=state.stop or after_reply(state.config, state.turns),
     )
     return with_request(state)
 
