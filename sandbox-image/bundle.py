@@ -97,8 +97,8 @@ def _copy_package(library: Path) -> None:
     source = Path(__file__).parent / "ratchet_sandbox"
     target = library / "ratchet_sandbox"
     target.mkdir()
-    for name in ("__init__.py", "protocol.py"):
-        shutil.copy2(source / name, target / name)
+    for module in source.glob("*.py"):
+        shutil.copy2(module, target / module.name)
     shutil.copytree(
         source / "runner", target / "runner", ignore=shutil.ignore_patterns("__pycache__")
     )
