@@ -22,8 +22,7 @@ LEFT_OVERS = ("pods", "secrets", "networkpolicies", "agentturns")
 
 async def _asked(fake: FakeSGLang, turn: int) -> None:
     """Wait until the model works on the request for this turn."""
-    async with asyncio.timeout(60):
-        await fake.wait_until(lambda seen: fake.in_flight == 1 and len(seen) >= turn)
+    await fake.wait_until(lambda seen: fake.in_flight == 1 and len(seen) >= turn, timeout_s=60)
 
 
 async def _seconds_until(holds: Callable[[], bool], within_s: float) -> float:
