@@ -29,8 +29,6 @@ class Image:
     context: str = "."
     target: str = ""
     """Stage of the Dockerfile; empty: the last."""
-    value: str = ""
-    """Where the chart's values have it, below `images`; empty where the chart does not use it."""
 
     @property
     def tag(self) -> str:
@@ -41,10 +39,10 @@ class Image:
 SANDBOX = ("sandbox-image/Dockerfile", "sandbox-image")
 EXAMPLE = ("examples/fix-failing-test/Dockerfile", "examples/fix-failing-test")
 IMAGES = (
-    Image("ratchet-operator", "Dockerfile", value="operator"),
-    Image("ratchet-sandbox-server", *SANDBOX, target="server", value="sandboxServer"),
-    Image("ratchet-runner", *SANDBOX, target="runner", value="runner"),
-    Image("ratchet-fake-sglang", "inference/fake/Dockerfile", value="fakeSglang"),
+    Image("ratchet-operator", "Dockerfile"),
+    Image("ratchet-sandbox-server", *SANDBOX, target="server"),
+    Image("ratchet-runner", *SANDBOX, target="runner"),
+    Image("ratchet-fake-sglang", "inference/fake/Dockerfile"),
     Image("ratchet-demo-shell", *EXAMPLE),
 )
 

@@ -54,12 +54,12 @@ def _helm(cluster: Cluster, chart: str, *words: str) -> None:
 def _image_values(cluster: Cluster) -> list[str]:
     """Names of the images that were built last, and digests that make changed ones roll out."""
     built = images.built()
-    words = [f"--set=images.registry={cluster.registry or images.REGISTRY}"]
-    for image in images.IMAGES:
-        if image.value:
-            words.append(f"--set=images.{image.value}.tag={images.TAG}")
     operator = built["ratchet-operator"].digest
-    return [*words, f"--set-string=operator.podAnnotations.ratchet\\.run/build={operator}"]
+    return [
+        f"--set=images.registry={cluster.registry or images.REGISTRY}",
+        f"--set=images.tag={images.TAG}",
+        f"--set-string=operator.podAnnotations.ratchet\\.run/build={operator}",
+    ]
 
 
 def _run(cluster: Cluster, argv: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- $registry := required "images.registry is empty: build and push the images with `make push REGISTRY=registry.example.com/ratchet`, then add --set images.registry=registry.example.com/ratchet" .root.Values.images.registry -}}
 {{- $name := printf "%s/%s" $registry .image.repository -}}
 {{- if .image.digest }}{{ printf "%s@%s" $name .image.digest }}
-{{- else }}{{ printf "%s:%s" $name (default .root.Chart.AppVersion .image.tag) }}
+{{- else }}{{ printf "%s:%s" $name (coalesce .image.tag .root.Values.images.tag .root.Chart.AppVersion) }}
 {{- end }}
 {{- end }}
 

@@ -50,8 +50,6 @@ class Release:
         crds = ["upgrade", "--install", "ratchet-crds", str(CHARTS / "ratchet-crds")]
         await self.helm(*crds, "--namespace", "ratchet-system", "--create-namespace",
                         "--take-ownership")  # fmt: skip
-        values = [f"--set=images.{image.value}.tag={images.TAG}" for image in images.IMAGES
-                  if image.value]  # fmt: skip
         await self.helm(
             "install",
             self.name,
@@ -59,7 +57,7 @@ class Release:
             "--wait",
             "--timeout=120s",
             f"--set=images.registry={self._registry}",
-            *values,
+            f"--set=images.tag={images.TAG}",
             f"--set=operator.watchNamespaces={{{self.namespace}}}",
             "--set=fake.enabled=true",
             f"--set-file=fake.script={demo.SCRIPT}",

@@ -109,6 +109,15 @@ def test_a_digest_wins_over_a_tag() -> None:
     assert image == f"registry.example.com/ratchet/ratchet-operator@{digest}"
 
 
+def test_one_tag_holds_for_all_images_that_have_none() -> None:
+    objects = render(REGISTRY, "--set=images.tag=v9", "--set=images.runner.tag=v8")
+    (container,) = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    given = {item["name"]: item.get("value") for item in container["env"]}
+    assert container["image"].endswith("ratchet-operator:v9")
+    assert given["RATCHET_SERVER_IMAGE"].endswith("ratchet-sandbox-server:v9")
+    assert given["RATCHET_RUNNER_IMAGE"].endswith("ratchet-runner:v8")
+
+
 def test_the_operator_understands_the_environment_that_it_gets() -> None:
     pod = only(render(*EVERYTHING), "Deployment", "ratchet-operator")["spec"]["template"]["spec"]
     given = {
