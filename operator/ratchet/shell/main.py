@@ -34,6 +34,7 @@ from ratchet.shell.leadership import Leadership
 from ratchet.shell.probes import serve_probes
 from ratchet.shell.runner import Listener
 from ratchet.shell.settings import Settings, SettingsError, read_settings
+from ratchet.shell.stateless import NoDiffBase, NoProgress
 from ratchet.shell.supervisor import Supervisor, World
 
 _log = logging.getLogger("ratchet.main")
@@ -137,6 +138,8 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.networking.error_backoffs = API_OUTAGE_BACKOFFS_S
     settings.persistence.finalizer = f"{names.GROUP}/never-set"
+    settings.persistence.diffbase_storage = NoDiffBase()
+    settings.persistence.progress_storage = NoProgress()
     return settings
 
 
