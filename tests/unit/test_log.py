@@ -7,7 +7,6 @@ import logging
 from datetime import UTC, datetime
 
 import pytest
-
 from ratchet.core import events as e
 from ratchet.core.conditions import Reason
 from ratchet.core.config import Config, ModelConfig, SandboxConfig
