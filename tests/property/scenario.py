@@ -15,6 +15,7 @@ from ratchet.fakes.journal import Stage
 from ratchet.fakes.model import Answer, calls, says
 from ratchet.fakes.sandbox import FakePod, plain_tool
 from ratchet.ports import JournalAway, SandboxAway
+
 from tests.unit.core.invariants import check_all
 from tests.unit.core.world import BROKEN, BUSY, FINISH, World, configured
 
