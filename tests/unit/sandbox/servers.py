@@ -60,6 +60,7 @@ class ServerProcess:
         self.port, self.runner_port = free_port(), free_port()
         self.word = folder / "word"
         self.log = folder / "log"
+        self.dialled_by: list[ScriptedRunner] = []
         self._process: subprocess.Popen[bytes] | None = None
         (folder / "token").write_text(self.identity.token)
         (folder / "tls.crt").write_text(self.identity.certificate)
@@ -168,6 +169,7 @@ class ScriptedRunner:
         self, server: ServerProcess, shell: str = "shell-1", auto: Outcome | None = None
     ) -> None:
         self._server = server
+        server.dialled_by.append(self)
         self.shell = shell
         self._auto = auto
         self.file_digest: str | None = None
@@ -228,8 +230,13 @@ class ScriptedRunner:
             self._listening.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._listening
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
         if self._writer:
             self._writer.close()
+            with contextlib.suppress(OSError):
+                await self._writer.wait_closed()
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         with contextlib.suppress(ConnectionError):
@@ -240,9 +247,10 @@ class ScriptedRunner:
                     self.finish(message.key, outcome=self._auto)
                 if isinstance(message, Digest) and self.file_digest:
                     self.say(Digests(message.id, self.file_digest))
-        self.closed = True
         if self._writer:
-            self._writer.close()
+            self._writer.transport.abort()  # nobody reads what is still to be sent
+        await self._hang_up()
+        self.closed = True
 
 
 @contextlib.asynccontextmanager
@@ -256,4 +264,6 @@ async def running_server(folder: Path) -> AsyncIterator[tuple[ServerProcess, Htt
             await http.info()
             yield server, http
     finally:
+        for runner in server.dialled_by:
+            await runner.leave()
         server.kill()
