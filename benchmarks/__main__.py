@@ -13,12 +13,15 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import aiohttp
+
 from benchmarks import report
 from benchmarks.bare import NotMeasured
 from benchmarks.figures import Figures
 from benchmarks.measure import measure
 from benchmarks.scripts import Run
 from tests.cluster import ClusterError, current
+from tests.e2e.kubectl import Refused
 
 REPO = Path(__file__).resolve().parents[1]
 RESULT = REPO / "build" / "bench.json"
@@ -26,6 +29,10 @@ NOTES = REPO / "build" / "bench"
 PAGE = REPO / "docs" / "benchmarks.md"
 TURNS, QUICK_TURNS, QUICK_SLOW_TURNS = 200, 40, 5
 SLOW_MODEL_S = 2.0
+CANNOT_GO_ON = (
+    NotMeasured, ClusterError, Refused, AssertionError, TimeoutError, aiohttp.ClientError,
+)  # fmt: skip
+"""What the parts raise that start and read the cluster, the operator and the model."""
 
 
 def main() -> int:
@@ -36,19 +43,23 @@ def main() -> int:
     shutil.rmtree(NOTES, ignore_errors=True)
     NOTES.mkdir(parents=True)
     print(f"{fast.turns} turns at once, then {slow.turns} with a model of {SLOW_MODEL_S:g} s ...")
+    load = os.getloadavg()[0]
     try:
         figures = asyncio.run(measure(current(), fast, slow, NOTES, profile=options.profile))
-    except (NotMeasured, ClusterError) as error:
-        print(f"error: nothing was measured: {error}\nlogs: {NOTES}", file=sys.stderr)
+    except CANNOT_GO_ON as error:
+        print(f"error: nothing was measured: {error!r}\nlogs: {NOTES}", file=sys.stderr)
         return 2
-    _tell(figures, write_docs=options.write_docs)
+    here = report.Circumstances(_commit(), _machine(), datetime.now(UTC).date(), load)
+    _tell(figures, here, write_docs=options.write_docs)
     missed = [target for target in report.targets(figures) if not target.met]
     return 1 if options.check and missed else 0
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--turns", type=int, default=TURNS, help="with a model that answers at once")
+    parser.add_argument(
+        "--turns", type=int, default=TURNS, help="with a model that answers at once"
+    )
     parser.add_argument("--slow-turns", type=int, default=TURNS, help="with a slow model")
     parser.add_argument("--quick", action="store_true", help="few turns, for work on the code")
     parser.add_argument("--check", action="store_true", help="exit 1 if a target is missed")
@@ -64,11 +75,10 @@ def _arguments() -> argparse.Namespace:
     return options
 
 
-def _tell(figures: Figures, *, write_docs: bool) -> None:
-    circumstances = report.Circumstances(_commit(), _machine(), datetime.now(UTC).date())
-    text = report.table(figures, circumstances)
+def _tell(figures: Figures, here: report.Circumstances, *, write_docs: bool) -> None:
+    text = report.table(figures, here)
     print(text)
-    found = report.as_json(figures, circumstances)
+    found = report.as_json(figures, here)
     RESULT.write_text(json.dumps(found, indent=2) + "\n")
     print(f"\nwritten: {RESULT.relative_to(REPO)}")
     if write_docs:
@@ -77,9 +87,9 @@ def _tell(figures: Figures, *, write_docs: bool) -> None:
 
 
 def _commit() -> str:
-    """The commit that was measured; `+` behind it if files differ from it."""
-    commit = _git("rev-parse", "HEAD")
-    return f"{commit}+" if _git("status", "--porcelain") else commit
+    """The commit that was measured; `+` behind it if tracked files differ from it."""
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    return f"{commit}+" if _git("status", "--porcelain", "--untracked-files=no") else commit
 
 
 def _git(*words: str) -> str:

@@ -18,6 +18,8 @@ class RunFigures:
     turns: list[Turn]
     writes: dict[Write, float]
     """Accepted writes a turn, by resource and verb."""
+    journal_calls: float
+    """Writes a turn that the operator's journal was asked for, by the operator's own notes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ async def _run(stage: Stage, run: Run, folder: Path) -> tuple[Ran, Object]:
         seconds,
         run.played,
     )
-    found[LEASE] = stage.leases_between(before, after) / run.played
+    found[LEASE] = stage.leases.between(before, after) / run.played
     return Ran(run, uid, found), task
 
 
@@ -114,4 +114,5 @@ async def _end(stage: Stage, run: Run) -> None:
 
 
 def _figures(notes: trace.Trace, ran: Ran) -> RunFigures:
-    return RunFigures(ran.run, trace.turns(notes, ran.uid), ran.writes)
+    asked = trace.journal_calls(notes, ran.uid) / ran.run.turns
+    return RunFigures(ran.run, trace.turns(notes, ran.uid), ran.writes, asked)

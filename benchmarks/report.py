@@ -18,6 +18,10 @@ FLOOR_TARGET = 3.0
 WRITES_TARGET, SLOW_WRITES_TARGET = 3.0, 4.0
 """Most writes a turn, to one decimal: the Lease is renewed by the clock, not by the turn."""
 
+FOREIGN = 1.1
+"""Accepted writes of records and status for each that our journal made, above which some are not
+ours."""
+
 BEGIN, END = "<!-- table: written by `python -m benchmarks --write-docs` -->", "<!-- end -->"
 
 
@@ -41,6 +45,8 @@ class Circumstances:
     commit: str
     machine: str
     day: date
+    load: float
+    """Processes that wanted to run in the minute before (load average)."""
 
 
 def as_json(figures: Figures, circumstances: Circumstances) -> dict[str, Any]:
@@ -90,8 +96,12 @@ def targets(figures: Figures) -> tuple[Target, ...]:
 
 def table(figures: Figures, circumstances: Circumstances) -> str:
     """All that was found, as Markdown that reads well on a terminal, too."""
-    title = f"{circumstances.day}, commit {circumstances.commit[:12]}, {circumstances.machine}."
-    return "\n".join((title, "", *_times(figures), "", *_writes(figures), "", *_targets(figures)))
+    title = (
+        f"{circumstances.day}, commit {circumstances.commit}, {circumstances.machine}, "
+        f"load {circumstances.load:.1f} before."
+    )
+    parts = (_times(figures), _writes(figures), _targets(figures), _doubts(figures))
+    return "\n".join((title, *(line for part in parts for line in ("", *part)))).rstrip()
 
 
 def _times(figures: Figures) -> Iterator[str]:
@@ -131,6 +141,8 @@ def _writes(figures: Figures) -> Iterator[str]:
         both = (f"{part.get((resource, verb), 0.0):.2f}" for part in (fast, slow))
         yield _row(f"{verb} {resource}", *both)
     yield _row("all", f"{sum(fast.values()):.2f}", f"{sum(slow.values()):.2f}")
+    asked = (f"{run.journal_calls:.2f}" for run in (figures.fast, figures.slow))
+    yield _row("journal calls, by the operator", *asked)
 
 
 def _targets(figures: Figures) -> Iterator[str]:
@@ -138,6 +150,17 @@ def _targets(figures: Figures) -> Iterator[str]:
     for target in targets(figures):
         met = "met" if target.met else "NOT MET"
         yield _row(target.what, f"{target.found:g}", f"{target.most:g}", met)
+
+
+def _doubts(figures: Figures) -> Iterator[str]:
+    """What makes the figures doubtful: others at work on the same cluster."""
+    for run in (figures.fast, figures.slow):
+        ours = sum(count for (resource, _), count in run.writes.items() if "agent" in resource)
+        if ours > run.journal_calls * FOREIGN:
+            yield (
+                f"The cluster had other writers beside the {run.run.name} run: its writes are too "
+                "many, and its times too long. Measure again when it is at rest."
+            )
 
 
 def _header(*cells: str) -> Iterator[str]:

@@ -39,14 +39,40 @@ class Reading:
     at: float
 
 
-@dataclass(slots=True)
+class LeaseWatch:
+    """Notes each write of a Lease in our namespace: the metrics cannot tell them from others."""
+
+    def __init__(self, api: aiohttp.ClientSession, namespace: str) -> None:
+        self._api = api
+        self._path = f"apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._writes: list[float] = []
+        self._watching = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=None)
+        async with self._api.get(self._path, params={"watch": "1"}, timeout=timeout) as answer:
+            async for _ in answer.content:
+                self._writes.append(time.monotonic())
+
+    def between(self, before: Reading, after: Reading) -> int:
+        """How often the Lease was written between two readings. Raises NotMeasured."""
+        if self._watching.done():
+            raise NotMeasured(f"the watch of {self._path} ended: run the benchmark again")
+        return sum(before.at < at <= after.at for at in self._writes)
+
+    async def close(self) -> None:
+        """End the watch."""
+        self._watching.cancel()
+        await asyncio.gather(self._watching, return_exceptions=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """The namespace of one benchmark."""
 
     tasks: Tasks
     api: aiohttp.ClientSession
-    lease_writes: list[float]
-    """When the operator's Lease was written, as its watch told."""
+    leases: LeaseWatch
 
     @property
     def kubectl(self) -> Kubectl:
@@ -103,10 +129,6 @@ class Stage:
         at = time.monotonic()
         return Reading(writes.accepted(text), at)
 
-    def leases_between(self, before: Reading, after: Reading) -> int:
-        """How often the operator's Lease was written between two readings."""
-        return sum(before.at < at <= after.at for at in self.lease_writes)
-
 
 @asynccontextmanager
 async def set_up(cluster: Cluster, api: aiohttp.ClientSession) -> AsyncIterator[Stage]:
@@ -119,20 +141,9 @@ async def set_up(cluster: Cluster, api: aiohttp.ClientSession) -> AsyncIterator[
         await kubectl.run("create", "namespace", namespace)
     except Refused as refused:
         raise NotMeasured(str(refused)) from refused
-    stage = Stage(Tasks(kubectl, images.SHELL), api, [])
-    watching = asyncio.create_task(_watch_leases(stage))
+    leases = LeaseWatch(api, namespace)
     try:
-        yield stage
+        yield Stage(Tasks(kubectl, images.SHELL), api, leases)
     finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        await leases.close()
         await kubectl.run("delete", "namespace", namespace, "--timeout=60s")
-
-
-async def _watch_leases(stage: Stage) -> None:
-    """Note each write of a Lease in our namespace: the metrics cannot tell them from others."""
-    path = f"apis/coordination.k8s.io/v1/namespaces/{stage.namespace}/leases"
-    timeout = aiohttp.ClientTimeout(total=None)
-    async with stage.api.get(path, params={"watch": "1"}, timeout=timeout) as answer:
-        async for _ in answer.content:
-            stage.lease_writes.append(time.monotonic())

@@ -135,3 +135,9 @@ def medians(trace: Trace, task: str) -> dict[str, float]:
         if min(times) <= span.begin and span.end <= max(times):
             found.setdefault(f"{span.port}.{span.op}", []).append(1000 * (span.end - span.begin))
     return {name: median(samples) for name, samples in sorted(found.items())}
+
+
+def journal_calls(trace: Trace, task: str) -> int:
+    """Calls of the journal that ended between the first and the last stored turn of a task."""
+    times = [s.at for s in trace.stored if s.task == task]
+    return sum(s.port == "journal" and min(times) < s.end <= max(times) for s in trace.spans)

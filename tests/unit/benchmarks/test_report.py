@@ -14,7 +14,7 @@ from benchmarks.scripts import Run
 from benchmarks.trace import Turn
 from benchmarks.writes import LEASE
 
-HERE = Circumstances("c0ffee" * 6, "2 cores, 24 GiB", date(2026, 11, 22))
+HERE = Circumstances("c0ffee" * 6, "2 cores, 24 GiB", date(2026, 11, 22), 0.3)
 TURN = Turn(wall=24.0, own=4.0, commit=15.0, tool=5.0, model=3.0, cpu=9.0)
 CREATE = ("agentturns", "POST")
 
@@ -22,8 +22,8 @@ CREATE = ("agentturns", "POST")
 def figures(*, own: float = 4.0, writes: float = 3.0, slow_writes: float = 3.4) -> Figures:
     turn = replace(TURN, own=own)
     return Figures(
-        fast=RunFigures(Run("fast", 3, 0.0), [turn] * 3, {CREATE: writes, LEASE: 0.02}),
-        slow=RunFigures(Run("slow", 3, 2.0), [TURN] * 3, {CREATE: slow_writes}),
+        fast=RunFigures(Run("fast", 3, 0.0), [turn] * 3, {CREATE: writes, LEASE: 0.02}, 3.0),
+        slow=RunFigures(Run("slow", 3, 2.0), [TURN] * 3, {CREATE: slow_writes}, 3.0),
         floor=Floor(create=4.0, tool=5.0, model=2.0, total=12.0),
         peak_mib=80.0,
         ops={"journal.append": 5.0},
@@ -72,6 +72,12 @@ def test_the_table_tells_of_a_missed_target_and_of_every_write() -> None:
     assert "NOT MET" in rows["own time / bare create (p50)"]
     assert "NOT MET" not in rows["turn / floor (p50)"]
     assert "3.00" in rows["POST agentturns"] and "0.02" in rows["any leases"]
+
+
+def test_the_table_doubts_writes_that_the_operator_did_not_make() -> None:
+    told = table(figures(writes=3.2, slow_writes=3.4), HERE)
+    assert "other writers beside the slow run" in told and "beside the fast run" not in told
+    assert "other writers" not in table(figures(slow_writes=3.0), HERE)
 
 
 def test_a_page_gets_its_table_and_keeps_the_rest() -> None:

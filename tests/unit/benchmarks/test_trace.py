@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.trace import Span, Stored, Trace, load, medians, turns
+from benchmarks.trace import Span, Stored, Trace, journal_calls, load, medians, turns
 
 TASK = "11111111-2222-3333-4444-555555555555"
 
@@ -63,6 +63,10 @@ def test_a_span_is_noted_also_when_what_was_awaited_fails() -> None:
         raise OSError
     (span,) = trace.spans
     assert (span.port, span.op) == ("journal", "append") and span.begin <= span.end
+
+
+def test_calls_of_the_journal_are_counted_as_they_end() -> None:
+    assert journal_calls(noted(), TASK) == 3, "the summary ends after the last stored turn"
 
 
 def test_medians_are_of_calls_within_the_task() -> None:
