@@ -15,6 +15,7 @@ import yaml
 from ratchet.api.crd import RESOURCES
 from ratchet.api.endpoint import ModelEndpoint
 from ratchet.api.sandboxclass import SandboxClass
+from ratchet.build.settings import SandboxSettings
 from ratchet.shell.settings import Settings, read_settings
 
 from tests.unit.charts.helm import CHARTS, REGISTRY, helm, only, render, template
@@ -127,6 +128,13 @@ def test_the_operator_understands_the_environment_that_it_gets() -> None:
     assert settings.watch_namespaces == ("team", "other")
     assert settings.runner_image == "registry.example.com/ratchet/ratchet-runner:0.1.0"
     assert set(given) == {f"RATCHET_{name.upper()}" for name in Settings.model_fields}
+
+
+def test_the_network_policies_of_sandboxes_let_in_this_very_pod() -> None:
+    labels = only(render(REGISTRY), "Deployment")["spec"]["template"]["metadata"]["labels"]
+    wanted = SandboxSettings("server", "runner", "ratchet-system").operator_labels
+    assert wanted
+    assert dict(wanted).items() <= labels.items()
 
 
 def test_the_probes_ask_where_the_operator_answers() -> None:
