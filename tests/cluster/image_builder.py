@@ -111,7 +111,10 @@ def _with_buildah(recipe: Recipe, tar: Path) -> None:
         )
         # By its id: by a name, the archive would carry every other name of the image too.
         identity = Path(scratch, "id").read_text().strip()
-        run([*buildah(), "push", "--quiet", identity, f"docker-archive:{tar}:{recipe.tag}"], timeout=600)
+        run(
+            [*buildah(), "push", "--quiet", identity, f"docker-archive:{tar}:{recipe.tag}"],
+            timeout=600,
+        )
         _prune_layers()
 
 
