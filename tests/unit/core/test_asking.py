@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from ratchet.core import events as e
 from ratchet.core.conditions import Reason
 from ratchet.core.config import Completion, Limits
-from ratchet.core.records import EndOutcome, Verdict
+from ratchet.core.records import EndOutcome, Outcome, Result, Verdict
 from ratchet.core.replies import FailureKind, ModelFailure, RawCall, RawReply
 from ratchet.fakes.model import calls, says
 from ratchet.ports import JournalAway
@@ -159,10 +161,6 @@ async def test_an_answer_to_another_question_is_thrown_away() -> None:
     async def another_wrote_first() -> None:
         turn = world.turns[0]
         result = turn.reply.calls[0]
-        from dataclasses import replace
-
-        from ratchet.core.records import Outcome, Result
-
         stored = Result(0, f"{world.task.ref.uid}/1/{result.index}", Outcome.OK, "another text")
         world.task.records[1] = replace(turn, results=(stored,))
 

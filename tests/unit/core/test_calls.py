@@ -21,6 +21,7 @@ from tests.unit.core.world import (
     World,
     configured,
     failing,
+    later,
     virtual,
 )
 
@@ -96,7 +97,7 @@ async def test_finish_carries_summary_result_and_patch_into_the_end() -> None:
 @virtual
 async def test_a_killed_owner_leaves_its_call_running_and_the_next_takes_the_receipt() -> None:
     world = World(calls(BASH), FINISHED, tool_s=10)
-    world.on("run", BEFORE, lambda: later(world, 5, world.kill))
+    world.on("run", BEFORE, lambda: later(5, world.kill))
     await world.run_to_end()
     assert world.ran("bash") == 1
     assert world.outcomes(1) == [Outcome.OK]
@@ -121,18 +122,12 @@ async def test_results_known_to_a_killed_owner_alone_are_in_the_ledger() -> None
     assert world.outcomes(1) == [Outcome.OK, Outcome.OK]
 
 
-def later(world: World, seconds: float, act: object) -> None:
-    import asyncio
-
-    asyncio.get_running_loop().call_later(seconds, act)  # type: ignore[arg-type]
-
-
 # --- unknown outcomes in a workspace that is still there -----------------------------------------
 
 
 def shell_lost_in(world: World, call: int = 0) -> None:
     """The shell is lost half a second after the call with this number was sent."""
-    world.on("run", BEFORE, lambda: later(world, 0.3, world.lose_shell), skip=call)
+    world.on("run", BEFORE, lambda: later(0.3, world.lose_shell), skip=call)
 
 
 @pytest.mark.parametrize("policy", UnknownPolicy)
@@ -174,7 +169,7 @@ async def test_a_command_is_repeated_where_the_task_asks_for_it() -> None:
 @virtual
 async def test_reruns_end_and_then_the_outcome_is_reported() -> None:
     world = World(calls(READ), FINISHED)
-    world.on("run", BEFORE, lambda: later(world, 0.3, world.lose_shell), times=4)
+    world.on("run", BEFORE, lambda: later(0.3, world.lose_shell), times=4)
     await world.run_to_end()
     assert world.outcomes(1) == [Outcome.UNKNOWN]
     assert len(world.turns[0].reruns) == 3 and world.ran("read_file") == 4
@@ -194,7 +189,7 @@ async def test_an_unknown_command_ends_the_task_where_it_asks_for_that() -> None
 @virtual
 async def test_a_change_whose_file_has_changed_did_happen() -> None:
     world = World(calls(WRITE), calls(CHANGE, BASH), FINISHED)
-    world.on("run", BEFORE, lambda: later(world, 0.8, world.lose_shell), skip=1)
+    world.on("run", BEFORE, lambda: later(0.8, world.lose_shell), skip=1)
     await world.run_to_end()
     assert world.outcomes(2) == [Outcome.OK, Outcome.OK]
     assert world.ran("search_replace") == 1 and world.turns[1].reruns == ()

@@ -406,3 +406,8 @@ def configured(**changes: Any) -> Config:
     model = {k[6:]: v for k, v in changes.items() if k.startswith("model_")}
     rest = {k: v for k, v in changes.items() if not k.startswith("model_")}
     return replace(CONFIG, model=replace(CONFIG.model, **model), **rest)
+
+
+def later(seconds: float, act: Callable[[], None]) -> None:
+    """Do something after so many seconds."""
+    asyncio.get_running_loop().call_later(seconds, act)
