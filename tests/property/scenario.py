@@ -17,7 +17,7 @@ from ratchet.fakes.sandbox import FakePod, plain_tool
 from ratchet.ports import JournalAway, SandboxAway
 
 from tests.unit.core.invariants import check_all
-from tests.unit.core.world import BROKEN, BUSY, FINISH, World, configured
+from tests.unit.core.world import BROKEN, BUSY, FINISH, World, brief, configured
 
 QUIET_AFTER = 120.0
 """Seconds of pretended time after which nothing goes wrong any more."""
@@ -87,6 +87,9 @@ class Scenario:
         world.model.failures = [dice.choice((BUSY, BROKEN)) for _ in range(dice.randint(0, 2))]
         self._often = dice.choice((0.0, 0.0, 0.02, 0.1))
         world.hooks.append(self._fault)
+        world.witnesses.append(
+            lambda seen: self.story.append(f"{seen.at:9.3f} {seen.owner}: {brief(seen.event)}")
+        )
         world.tellers.append(lambda who, what: self.story.append(f"{world.now:9.3f} {who}: {what}"))
 
     def _tool(self, pod: FakePod, order: CallOrder) -> Receipt:

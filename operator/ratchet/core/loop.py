@@ -53,16 +53,21 @@ _NEEDS_JOURNAL = (
 def decide(state: State, now: datetime) -> tuple[Command, ...]:
     """All that should be under way now."""
     wishes = tuple(_wishes(state, now))
-    if not state.journal_backoff.blocks(now):
+    if not state.journal_backoff.failures:
         return wishes
-    return tuple(wish for wish in wishes if _goes_on_while_journal_is_away(state, wish))
+    blocked = state.journal_backoff.blocks(now)
+    return tuple(wish for wish in wishes if _goes_on_while_journal_is_away(state, wish, blocked))
 
 
-def _goes_on_while_journal_is_away(state: State, wish: Command) -> bool:
-    """What runs already may go on; only a request that the status knows of counts as running."""
+def _goes_on_while_journal_is_away(state: State, wish: Command, blocked: bool) -> bool:
+    """What runs already may go on; only a request that the status knows of counts as running.
+
+    The next try of a write (`blocked` is False then) is what tells that the API server is back; no
+    request is sent before that.
+    """
     if isinstance(wish, Ask):
         return state.asking == _asking(state)
-    return not isinstance(wish, _NEEDS_JOURNAL)
+    return not blocked or not isinstance(wish, _NEEDS_JOURNAL)
 
 
 def _wishes(state: State, now: datetime) -> Iterator[Command]:

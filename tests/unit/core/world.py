@@ -170,6 +170,8 @@ class World:
         self.summaries: list[Summary] = []
         self.tellers: list[Callable[[str, str], None]] = []
         """Told of what happens outside of the loop: name of the owner or `world`, and what."""
+        self.witnesses: list[Callable[[Seen], None]] = []
+        """Told of each event that an owner folds."""
         self._waiting: list[tuple[Callable[[e.Event, State], bool], asyncio.Future[State]]] = []
 
     # --- what goes wrong -------------------------------------------------------------------------
@@ -233,7 +235,7 @@ class World:
 
     def start(self, name: str = "") -> Owner:
         """A process claims the task and runs it."""
-        owner = Owner(name or f"owner-{len(self.owners) + 1}")
+        owner = Owner(name or f"op-{len(self.owners) + 1}")
         self.owners.append(owner)
         owner.work = asyncio.create_task(self._work(owner))
         return owner
@@ -335,7 +337,8 @@ class World:
 
     def _listen(self, owner: Owner, event: e.Event, state: State) -> None:
         self.seen.append(Seen(self.now, owner.name, event, state))
-        self.tell(owner.name, brief(event))
+        for witness in self.witnesses:
+            witness(self.seen[-1])
         for wanted, future in list(self._waiting):
             if wanted(event, state) and not future.done():
                 future.set_result(state)

@@ -17,6 +17,8 @@ def journal_ok(state: State) -> State:
 
 
 def journal_failed(state: State, at: datetime) -> State:
+    if state.journal_backoff.blocks(at):
+        return state  # several writes were under way: together they are one failure
     failures = state.journal_backoff.failures + 1
     pause = backoff(failures, 0.0, first=0.2, most=10.0)
     return replace(state, journal_backoff=Backoff(failures, at + pause))
