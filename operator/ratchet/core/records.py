@@ -14,6 +14,14 @@ from enum import StrEnum
 from ratchet.core.config import JOURNAL_VERSION, Config
 from ratchet.core.keys import call_digest, call_key, canonical, sha256
 from ratchet.core.replies import Usage
+from ratchet.core.sizes import cut_to_store, share_out, stored_size
+
+MAX_RESULTS = 160 * 1024
+"""Bytes that the results of a turn take where they are stored."""
+MIN_RESULTS = 32 * 1024
+"""Bytes that they may take however large the reply is."""
+MAX_RECORD = 240 * 1024
+"""Bytes of reply and results together: an AgentTurn stays under 256 KiB."""
 
 
 class Verdict(StrEnum):
@@ -216,5 +224,31 @@ def turn_hash(turn: Turn) -> str:
 
 
 def with_results(turn: Turn, results: tuple[Result, ...]) -> Turn:
-    """The turn with its results, in the order of its calls."""
-    return replace(turn, results=tuple(sorted(results, key=lambda r: r.index)))
+    """The turn with its results, in the order of its calls, each cut to its share of the room."""
+    ordered = sorted(results, key=lambda r: r.index)
+    if sum(len(result.content) for result in ordered) * 6 > MIN_RESULTS:  # 6: the longest escape
+        ordered = _fitted(ordered, _room_for_results(turn.reply))
+    return replace(turn, results=tuple(ordered))
+
+
+def _room_for_results(reply: Reply) -> int:
+    texts = (reply.text, reply.note, reply.reasoning, reply.raw)
+    taken = sum(map(stored_size, (*texts, *(call.arguments for call in reply.calls))))
+    return max(MIN_RESULTS, min(MAX_RESULTS, MAX_RECORD - taken))
+
+
+def _fitted(results: list[Result], room: int) -> list[Result]:
+    """The results within the room, which the large ones share; what fits already stays as it is."""
+    sizes = [stored_size(result.content) for result in results]
+    if sum(sizes) <= room:
+        return results
+    return [
+        result if size <= share else _shortened(result, share)
+        for result, size, share in zip(results, sizes, share_out(sizes, room), strict=True)
+    ]
+
+
+def _shortened(result: Result, share: int) -> Result:
+    named = 0 < len(result.spill) <= 256
+    hint = f"the whole output is in {result.spill}" if named else ""
+    return replace(result, content=cut_to_store(result.content, share, hint), truncated=True)

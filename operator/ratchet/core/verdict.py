@@ -15,6 +15,7 @@ from typing import Any
 from ratchet.core.keys import call_id, canonical, clean
 from ratchet.core.records import Call, Reply, Verdict
 from ratchet.core.replies import RawReply
+from ratchet.core.sizes import cut
 from ratchet.core.tools import FINISH, translate
 
 MAX_CALLS = 32
@@ -61,18 +62,6 @@ def judge(
         attempt=attempt,
         raw="" if (keep and whole) or not raw.calls else cut(_spell(raw), MAX_RAW),
     )
-
-
-def cut(text: str, limit: int) -> str:
-    """The text within `limit` bytes of clean UTF-8: head and tail, and a line that says what is gone."""
-    data = clean(text).encode("utf-8")
-    if len(data) <= limit:
-        return data.decode("utf-8")
-    marker = f"\n[... {len(data) - limit + 64} bytes cut ...]\n"
-    half = max(0, (limit - len(marker.encode())) // 2)
-    head = data[:half].decode("utf-8", "ignore")
-    tail = data[len(data) - half :].decode("utf-8", "ignore")
-    return head + marker + tail
 
 
 def _parse(raw: RawReply, task_uid: str, turn: int) -> tuple[tuple[Call, ...], str]:

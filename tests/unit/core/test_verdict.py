@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ratchet.core.records import Reply, Verdict
 from ratchet.core.replies import RawCall, RawReply
+from ratchet.core.sizes import cut
 from ratchet.core.tools import CATALOGUE
-from ratchet.core.verdict import MAX_ARGUMENTS, MAX_CALLS, MAX_NOTE, MAX_TEXT, cut, judge
+from ratchet.core.verdict import MAX_ARGUMENTS, MAX_CALLS, MAX_NOTE, MAX_TEXT, judge
 
 BASH = RawCall("bash", '{"command": "ls"}')
 FINISH = RawCall("finish", '{"summary": "done"}')
