@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-CODE := operator sandbox-image inference/fake tests tools examples/demo.py
+CODE := operator sandbox-image inference/fake tests tools benchmarks examples/demo.py
 export PYTHONPATH := operator:sandbox-image:inference/fake
 # Not $(MAKE) itself in the recipes: make -n would then run them.
 SELF = $(MAKE)
