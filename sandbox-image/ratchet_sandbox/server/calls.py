@@ -15,7 +15,7 @@ from ratchet_sandbox import protocol
 from ratchet_sandbox.protocol import Cancel, Hello, Meta, Result
 from ratchet_sandbox.server import refusal
 from ratchet_sandbox.server.ledger import Call, Ledger, Record
-from ratchet_sandbox.server.link import RunnerAway, RunnerLink, Session
+from ratchet_sandbox.server.link import RunnerAway, RunnerLink, RunnerSlow, Session
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ class Calls:
         self._link: RunnerLink | None = None
         self._waiting: defaultdict[str, set[asyncio.Future[Record]]] = defaultdict(set)
         self._cancelled: set[str] = set()
+        self._withdrawn: dict[str, int] = {}
+        """Keys that were cancelled while absent, with the epoch that was told so."""
         self._stopping = False
 
     def attach(self, link: RunnerLink) -> None:
@@ -75,6 +77,8 @@ class Calls:
         self.fence(call.epoch, self._ledger.id)
         if record := self._known(call):
             return record
+        if self._withdrawn.get(call.key, -1) >= call.epoch:
+            raise refusal.withdrawn(call.key)
         session = self.session
         if session is None:
             raise refusal.runner_away("no runner is connected")
@@ -102,7 +106,13 @@ class Calls:
                 del self._waiting[record.key]
 
     async def cancel(self, key: str) -> Record:
-        """Have the call's process session killed; the record when it ended, or after 5 s."""
+        """Have the call's process session killed; the record when it ended, or after 5 s.
+
+        Who is told that a key is absent takes it for never run. So a submission of that owner, or
+        of one before it, that is still on its way comes too late. (None outlives this process.)
+        """
+        if self._ledger.find(key) is None:
+            self._withdrawn[key] = self._ledger.epoch
         record = self.find(key)
         if not record.finished:
             self._cancelled.add(key)  # kept, in case the runner is just dialling again
@@ -161,6 +171,12 @@ class Calls:
             raise refusal.runner_away("no runner is connected")
         try:
             answer = await self._link.ask(lambda id: protocol.Digest(id, path), DIGEST_TIMEOUT_S)
+        except RunnerSlow as error:
+            # Asked again it would be as slow, for ever; without a digest its outcome, if it is
+            # lost, is reported instead of looked at.
+            log.warning("call %s is reserved without its file's digest: %s",
+                        submission.call.key, error)  # fmt: skip
+            return Meta()
         except RunnerAway as error:
             raise refusal.runner_away(str(error)) from error
         # An Error (no such file, bad path) is for the tool itself to report.

@@ -33,6 +33,10 @@ class RunnerAway(Exception):
     """No runner is connected, or it went away or did not answer in time."""
 
 
+class RunnerSlow(RunnerAway):
+    """It is connected and did not answer in time."""
+
+
 class Listener(Protocol):
     """Who is told what the runner says. May raise `sqlite3.Error`: the connection then ends."""
 
@@ -67,7 +71,7 @@ class Session:
             async with asyncio.timeout(timeout):
                 return await future
         except TimeoutError as error:
-            raise RunnerAway(f"the runner did not answer within {timeout:.0f} s") from error
+            raise RunnerSlow(f"the runner did not answer within {timeout:.0f} s") from error
         finally:
             del self._asked[id]
 

@@ -43,6 +43,12 @@ def conflict(key: str) -> Refusal:
     )  # fmt: skip
 
 
+def withdrawn(key: str) -> Refusal:
+    return Refusal(
+        409, "withdrawn", f"call {key} was cancelled before it came; nothing was reserved or run",
+    )  # fmt: skip
+
+
 def stale_epoch(asked: int, epoch: int) -> Refusal:
     return Refusal(
         409, "stale_epoch", f"epoch {asked} is over, the task is at {epoch}: another owner has "

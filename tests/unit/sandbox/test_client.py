@@ -102,7 +102,7 @@ async def test_a_call_goes_from_submitted_to_its_receipt(
 async def test_a_cancelled_call_tells_how_it_ended(
     client: SandboxClient, runner: ScriptedRunner
 ) -> None:
-    assert await client.cancel(KEY) is None
+    assert await client.cancel(f"{KEY}/r1") is None
     await client.submit(ORDER, 300, wait=0)
     cancelled = asyncio.create_task(client.cancel(KEY))
     await runner.was_told(protocol.Cancel(KEY))

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -418,7 +419,7 @@ async def test_run_looks_at_the_pod_when_the_runner_is_gone(cluster: Cluster) ->
 
 async def test_interrupt_tells_how_the_call_ended(cluster: Cluster) -> None:
     await ready(cluster)
-    assert await cluster.sandbox.interrupt(ORDER) is None
+    assert await cluster.sandbox.interrupt(replace(ORDER, key=f"{ORDER.key}/r1")) is None
     running = asyncio.create_task(cluster.sandbox.run(ORDER))
     await cluster.runner.was_given(ORDER.key)
     stopping = asyncio.create_task(cluster.sandbox.interrupt(ORDER))
