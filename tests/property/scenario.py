@@ -6,17 +6,18 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 
+from ratchet.core import events as e
 from ratchet.core.config import Completion, Config, Limits, UnknownPolicy
 from ratchet.core.facts import CallOrder, Receipt
 from ratchet.core.records import Outcome
-from ratchet.core.replies import RawCall, RawReply, Usage
+from ratchet.core.replies import FailureKind, RawCall, RawReply, Usage
 from ratchet.fakes.clock import run
 from ratchet.fakes.journal import Stage
 from ratchet.fakes.model import Answer, calls, says
 from ratchet.fakes.sandbox import FakePod, plain_tool
 from ratchet.ports import JournalAway, SandboxAway
 
-from tests.unit.core.invariants import check_all
+from tests.unit.core.invariants import check_all, spend_is_counted
 from tests.unit.core.world import BROKEN, BUSY, FINISH, World, brief, configured
 
 QUIET_AFTER = 120.0
@@ -197,6 +198,9 @@ class Scenario:
             if owner.work is not None and not owner.work.cancelled():
                 owner.work.result()
         check_all(world)
+        if len(world.owners) == 1:
+            failures = [event.failure.kind for event in world.events(e.AskFailed)]
+            spend_is_counted(world, waits=failures.count(FailureKind.WAIT))
 
     def run(self) -> None:
         """Play it, and check what must always be true. Raises AssertionError with the story."""
