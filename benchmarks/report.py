@@ -138,8 +138,9 @@ def _writes(figures: Figures) -> Iterator[str]:
     fast, slow = figures.fast.writes, figures.slow.writes
     yield from _header("writes a turn", "model at once", f"model {figures.slow.run.delay_s:g} s")
     for resource, verb in sorted({*fast, *slow}):
-        both = (f"{part.get((resource, verb), 0.0):.2f}" for part in (fast, slow))
-        yield _row(f"{verb} {resource}", *both)
+        both = [f"{part.get((resource, verb), 0.0):.2f}" for part in (fast, slow)]
+        if {*both} != {"0.00"}:
+            yield _row(f"{verb} {resource}", *both)
     yield _row("all", f"{sum(fast.values()):.2f}", f"{sum(slow.values()):.2f}")
     asked = (f"{run.journal_calls:.2f}" for run in (figures.fast, figures.slow))
     yield _row("journal calls, by the operator", *asked)

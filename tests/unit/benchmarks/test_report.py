@@ -74,6 +74,12 @@ def test_the_table_tells_of_a_missed_target_and_of_every_write() -> None:
     assert "3.00" in rows["POST agentturns"] and "0.02" in rows["any leases"]
 
 
+def test_a_write_that_is_too_rare_to_be_shown_has_no_row() -> None:
+    found = figures()
+    rare = replace(found.fast, writes={**found.fast.writes, ("events", "POST"): 0.004})
+    assert "events" not in table(replace(found, fast=rare), HERE)
+
+
 def test_the_table_doubts_writes_that_the_operator_did_not_make() -> None:
     told = table(figures(writes=3.2, slow_writes=3.4), HERE)
     assert "other writers beside the slow run" in told and "beside the fast run" not in told
