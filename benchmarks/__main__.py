@@ -99,7 +99,7 @@ def _git(*words: str) -> str:
 
 def _machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    system, python = f"Linux {platform.release()}", f"Python {platform.python_version()}"
+    system, python = platform.system(), f"Python {platform.python_version()}"
     return f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.machine()}, {system}, {python}"
 
 
