@@ -267,6 +267,9 @@ def _wind_up(state: State, stop: Stop, now: datetime) -> Iterator[Command]:
         yield StoreRerun(state.reruns[0], turn)  # it may be stored already, its answer lost
         return
     if turn is not None and missing(state):
+        if _sandbox_is_new_to_us(state):
+            yield PrepareSandbox(state.sandbox.ref)
+            return
         yield from _interrupt(state, turn)
         return
     if turn is not None:
@@ -288,6 +291,16 @@ def _wind_up(state: State, stop: Stop, now: datetime) -> Iterator[Command]:
         patch=state.patch,
     )
     yield StoreEnd(number, end)
+
+
+def _sandbox_is_new_to_us(state: State) -> bool:
+    """Whether it may still listen to an owner before us, and was not asked yet.
+
+    Once: where it does not answer, the end is not held up.
+    """
+    sandbox = state.sandbox
+    unseen = sandbox.phase is SandboxPhase.UNSEEN and not sandbox.backoff.failures
+    return unseen and not sandbox.fenced
 
 
 def _interrupt(state: State, turn: Turn) -> Iterator[Command]:

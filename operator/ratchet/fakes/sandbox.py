@@ -151,11 +151,10 @@ class FakeSandbox:
         pod.epoch = self.epoch
 
     def _pod(self) -> FakePod:
-        """The pod that answered last, or the newest one where this owner has not looked yet."""
-        newest = max((g for uid, g in self.home.pods if uid == self.task.uid), default=0)
-        pod = self.home.pods.get((self.task.uid, self.generation or newest))
+        """The pod that answered last. Whoever has not looked yet knows of none."""
+        pod = self.home.pods.get((self.task.uid, self.generation))
         if pod is None or not pod.alive:
-            raise SandboxAway("no pod answers")
+            raise SandboxAway("no pod is known that answers")
         self._fence(pod)
         return pod
 
