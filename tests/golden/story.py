@@ -98,6 +98,7 @@ _WORDS: dict[type, Callable[..., str]] = {
     e.CallEnded: _ended,
     e.CallInterrupted: _interrupted,
     e.PatchTaken: lambda x: "the patch is taken" if x.patch else "there is no patch",
+    e.PatchFailed: lambda x: f"the patch cannot be had: {x.message}",
     e.CancelSeen: lambda _: "cancel is seen",
     e.OwnerLost: lambda _: "the task is somebody else's",
     e.Concluded: lambda _: "the status shows the end",

@@ -135,7 +135,7 @@ class CheckFile:
 
 @dataclass(frozen=True, slots=True)
 class TakePatch:
-    """Fetch the work as a patch. Ends in PatchTaken."""
+    """Fetch the work as a patch. Ends in PatchTaken or PatchFailed."""
 
     interruptible: ClassVar[bool] = False
 

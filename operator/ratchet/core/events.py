@@ -172,6 +172,14 @@ class PatchTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class PatchFailed:
+    """The sandbox did not give the patch this time."""
+
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class CancelSeen:
     """Somebody set spec.cancel."""
 
@@ -213,6 +221,7 @@ Event = (
     | CallInterrupted
     | FileChecked
     | PatchTaken
+    | PatchFailed
     | CancelSeen
     | OwnerLost
     | Concluded

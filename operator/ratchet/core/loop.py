@@ -120,7 +120,7 @@ def _finish(state: State, now: datetime) -> Stop:
     if lost:
         return fail(
             Reason.RESULT_LOST,
-            f"The model finished, but the sandbox was gone before the result could be taken: {lost}",
+            f"The model finished, but its result could not be taken out of the sandbox: {lost}",
         )
     message = "The model called finish."
     return Stop(EndOutcome.SUCCEEDED, Reason.FINISHED, message, summary, result)

@@ -21,6 +21,8 @@ MAX_RERUNS = 3
 """Deliberate re-runs of one call before its outcome is reported as unknown."""
 MAX_GENERATIONS = 5
 """Sandboxes of one task."""
+MAX_PATCH_TRIES = 8
+"""Tries to get the patch out of a sandbox that answers; with the pauses between, some 16 s."""
 START_GRACE = timedelta(minutes=10)
 """How long a sandbox may take to start."""
 IMAGE_GRACE = timedelta(seconds=60)

@@ -110,6 +110,7 @@ class State:
     look: Look | None = None
     patch: Patch | None = None
     patch_tried: bool = False
+    patch_failures: int = 0
     patch_message: str = ""
 
     stop: Stop | None = None

@@ -41,6 +41,7 @@ from ratchet.ports import (
     SandboxReady,
     SandboxRefused,
 )
+from ratchet.shell.refusals import sandbox_away, sandbox_refused
 from ratchet.shell.summaries import Summaries
 
 Listener = Callable[[e.Event, State], None]
@@ -259,23 +260,10 @@ class Runner:
                 raise  # nothing is left to be said: whoever started us may try again later
             event = e.JournalBroken(str(refused))
         except SandboxAway as away:
-            event = e.SandboxUnreachable(str(away), now())
-        except SandboxRefused as refused_call:
-            event = self._refused(refused_call)
+            event = sandbox_away(command, str(away), now())
+        except SandboxRefused as refusal:
+            event = sandbox_refused(command, refusal, self.state, now())
         self._inbox.put_nowait((command, event))
-
-    def _refused(self, refused: SandboxRefused) -> e.Event:
-        match refused.code:
-            case "stale_epoch":
-                return e.OwnerLost()
-            case "wrong_ledger":
-                return e.SandboxVanished(self.state.sandbox.ref.generation, str(refused))
-            case "too_large":
-                return e.PatchTaken(None, str(refused))
-            case "conflict":
-                return e.JournalBroken(str(refused))
-            case _:
-                return e.SandboxUnreachable(str(refused), self._out.clock.now())
 
     async def _do(self, command: c.Command) -> e.Event | None:
         match command:

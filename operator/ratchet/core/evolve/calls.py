@@ -13,7 +13,7 @@ from ratchet.core.evolve.asking import with_request
 from ratchet.core.facts import Receipt
 from ratchet.core.policy import Look, fail, resolve_look, resolve_unknown, unknown_result
 from ratchet.core.records import Call, Outcome, Rerun, Result, Turn
-from ratchet.core.state import State, in_sandbox, missing
+from ratchet.core.state import Backoff, State, in_sandbox, missing
 from ratchet.core.tools import FINISH, TODO
 
 NOT_RUN = "[not run] An earlier call of this reply did not end well, so this one was not run."
@@ -33,6 +33,8 @@ def call_changed(
     state: State, event: e.CallEnded | e.CallInterrupted | e.FileChecked | e.PatchTaken
 ) -> State:
     turn = state.open_turn
+    if state.sandbox.backoff.failures and not isinstance(event, e.CallInterrupted):
+        state = replace(state, sandbox=replace(state.sandbox, backoff=Backoff()))
     match event:
         case e.PatchTaken(patch, message):
             state = replace(state, patch=patch, patch_tried=True, patch_message=message)
@@ -61,6 +63,8 @@ def _ended(state: State, turn: Turn, receipt: Receipt) -> State:
     call = _current(state, turn, receipt.key)
     if call is None or call.index in {rerun.index for rerun in state.reruns}:
         return state
+    if state.look is not None and state.look.key == receipt.key:
+        state = replace(state, look=None)  # the file could not be looked at
     if _outcome(receipt) is Outcome.UNKNOWN:
         return advance(unknown(state, turn, call, receipt, workspace_kept=True))
     return advance(_know(state, _result(call, receipt)))

@@ -16,7 +16,7 @@ from ratchet.core.evolve.journal import (
     turn_stored,
 )
 from ratchet.core.evolve.model import model_changed
-from ratchet.core.evolve.sandbox import sandbox_changed
+from ratchet.core.evolve.sandbox import patch_failed, sandbox_changed
 from ratchet.core.state import State
 
 
@@ -57,6 +57,8 @@ def evolve(state: State, event: e.Event) -> State:
             | e.GenerationRaised()
         ):
             return sandbox_changed(state, event)
+        case e.PatchFailed(message, at):
+            return patch_failed(state, message, at)
         case e.CallEnded() | e.CallInterrupted() | e.FileChecked() | e.PatchTaken():
             return call_changed(state, event)
         case _:

@@ -40,6 +40,7 @@ def turn_stored(state: State, turn: Turn) -> State:
         look=None,
         patch=None,
         patch_tried=False,
+        patch_failures=0,
         attempt=1,
         failures=0,
         waits=0,

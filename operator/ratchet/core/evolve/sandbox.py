@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import assert_never
 
 from ratchet.core import events as e
@@ -11,7 +12,7 @@ from ratchet.core.evolve.asking import finished, with_request
 from ratchet.core.evolve.calls import advance, report_unknown, runs_from, unknown
 from ratchet.core.evolve.journal import journal_ok
 from ratchet.core.facts import Receipt, SandboxRef
-from ratchet.core.policy import MAX_GENERATIONS, backoff, fail
+from ratchet.core.policy import MAX_GENERATIONS, MAX_PATCH_TRIES, backoff, fail
 from ratchet.core.records import Call, Outcome, Turn
 from ratchet.core.state import Backoff, Sandbox, SandboxPhase, State, in_sandbox, missing
 from ratchet.core.tools import FINISH
@@ -70,13 +71,25 @@ def sandbox_changed(state: State, event: _SandboxEvent) -> State:
             assert_never(event)
 
 
+def patch_failed(state: State, message: str, at: datetime) -> State:
+    """The sandbox is looked at and asked again; but the end of a task does not wait for ever."""
+    failures = state.patch_failures + 1
+    if failures >= MAX_PATCH_TRIES:
+        return advance(replace(state, patch_tried=True, patch_message=message))
+    state = replace(state, patch_failures=failures)
+    return sandbox_changed(state, e.SandboxUnreachable(message, at))
+
+
 def _sandbox_answered(state: State, ref: SandboxRef) -> State:
     sandbox = state.sandbox
     if ref.generation != sandbox.ref.generation:
         return state
     if sandbox.ref.ledger and ref.ledger != sandbox.ref.ledger:
         return _vanished(state, f"the ledger {sandbox.ref.ledger} is gone, another one is there")
-    ready = Sandbox(ref if not sandbox.ref.ledger else sandbox.ref, SandboxPhase.READY, fenced=True)
+    # An answer is no success yet: what was asked of it may fail again, and then waits longer.
+    failed = Backoff(sandbox.backoff.failures)
+    known = ref if not sandbox.ref.ledger else sandbox.ref
+    ready = Sandbox(known, SandboxPhase.READY, fenced=True, backoff=failed)
     if not sandbox.ref.ledger:
         # Not bound yet: decide() wishes for that, and only then sends calls.
         ready = replace(ready, ref=replace(sandbox.ref, pod=ref.pod), message=ref.ledger)
