@@ -41,7 +41,11 @@ from ratchet.core.policy import (
     limit_reached,
 )
 from ratchet.core.records import Call, End, EndOutcome, Turn
+from ratchet.core.sizes import cut
 from ratchet.core.state import SandboxPhase, State, in_sandbox, missing
+
+MAX_REASON = 16 * 1024
+"""Bytes of the sentence that an End record gives as its reason."""
 
 _NEEDS_JOURNAL = (
     MarkAsking, StoreTurn, StoreRerun, StoreResults, StoreEnd, BindLedger, RaiseGeneration, Conclude,
@@ -285,7 +289,7 @@ def _wind_up(state: State, stop: Stop, now: datetime) -> Iterator[Command]:
         previous=state.head,
         outcome=stop.outcome,
         reason=stop.reason,
-        message=stop.message,
+        message=cut(stop.message, MAX_REASON),
         summary=stop.summary,
         result=stop.result,
         patch=state.patch,

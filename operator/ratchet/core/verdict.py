@@ -8,6 +8,7 @@ is, and the model is told what was wrong.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,6 +26,8 @@ MAX_ARGUMENTS = 64 * 1024
 MAX_TEXT = 48 * 1024
 """Bytes of text, and of reasoning, that a record keeps of one reply."""
 MAX_RAW = 16 * 1024
+MAX_WORD, MAX_MODEL = 64, 512
+"""Characters of the server's finish reason and of the name by which it calls its model."""
 MAX_NOTE = 2000
 """Bytes of what the model is told of a reply that could not be used."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -55,9 +58,9 @@ def judge(
         note=cut(note, MAX_NOTE),
         reasoning=cut(raw.reasoning, MAX_TEXT),
         calls=calls if keep and whole else (),
-        finish_reason=raw.finish_reason,
+        finish_reason=raw.finish_reason[:MAX_WORD],
         usage=raw.usage,
-        model=raw.model,
+        model=raw.model[:MAX_MODEL],
         endpoint=endpoint,
         attempt=attempt,
         raw="" if (keep and whole) or not raw.calls else cut(_spell(raw), MAX_RAW),
@@ -70,7 +73,9 @@ def _parse(raw: RawReply, task_uid: str, turn: int) -> tuple[tuple[Call, ...], s
     for index, call in enumerate(raw.calls):
         which = f"the arguments of call {index} ({cut(call.name, 100)})"
         try:
-            arguments = json.loads(call.arguments or "{}", parse_constant=_refuse)
+            arguments = json.loads(
+                call.arguments or "{}", parse_constant=_refuse, parse_float=_finite
+            )
             if not isinstance(arguments, dict):
                 return (), f"{which} are not a JSON object"
             name, arguments = translate(call.name, arguments)
@@ -85,6 +90,14 @@ def _parse(raw: RawReply, task_uid: str, turn: int) -> tuple[tuple[Call, ...], s
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON value")
+
+
+def _finite(text: str) -> float:
+    """A number that JSON can spell again, which Infinity (of 1e999) is not."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {cut(text, 100)} is too large")
+    return number
 
 
 def _verdict(
@@ -130,7 +143,10 @@ def _check_calls(
             name = cut(call.tool, 100)
             note = f"Nothing was run: there is no tool {name!r}. The tools are {', '.join(tools)}."
             return Verdict.UNKNOWN_TOOL, note
-        wrong = check(call.tool, json.loads(call.arguments))
+        try:
+            wrong = check(call.tool, json.loads(call.arguments))
+        except RecursionError:
+            wrong = "they are nested too deeply"
         if wrong:
             note = f"Nothing was run: the arguments of call {call.index} ({call.tool}) do not fit: {wrong}"
             return Verdict.MALFORMED, note

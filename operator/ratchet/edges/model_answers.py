@@ -20,6 +20,9 @@ from ratchet.core.keys import clean
 from ratchet.core.replies import FailureKind, ModelFailure, RawCall, RawReply, Usage
 
 _MAX_SAID = 500
+_MAX_COUNT = 2**40
+"""More tokens than this are not believed, so that sums stay within what can be stored."""
+_MAX_RETRY_AFTER_S = 3600.0
 # SGLang: "longer than the model's context length", "maximum context length", "exceeds the maximum
 # allowed length" (recorded); OpenAI: code context_length_exceeded; others: "context window".
 _CONTEXT = re.compile(
@@ -189,7 +192,7 @@ def _usage(usage: object) -> Usage:
 
 def _count(holder: object, name: str) -> int:
     value = holder.get(name) if isinstance(holder, dict) else None
-    return max(0, value) if isinstance(value, int) else 0
+    return min(max(0, value), _MAX_COUNT) if isinstance(value, int) else 0
 
 
 def _said(raw: bytes) -> str:
@@ -217,15 +220,19 @@ def _message(body: object) -> str | None:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Retry-After in seconds, from a number or a date; None if it is absent or neither."""
+    """Retry-After in seconds, from a number or a date; None if it is absent or neither.
+
+    At most an hour: a server that is back sooner is then asked sooner.
+    """
     if retry_after is None:
         return None
     if re.fullmatch(r"\s*\d{1,9}(\.\d+)?\s*", retry_after):
-        return float(retry_after)
+        return min(float(retry_after), _MAX_RETRY_AFTER_S)
     try:
         moment = parsedate_to_datetime(retry_after)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    seconds = (moment - datetime.now(UTC)).total_seconds()
+    return min(max(0.0, seconds), _MAX_RETRY_AFTER_S)

@@ -21,7 +21,6 @@ from pydantic import BaseModel, Field, ValidationError
 from yarl import URL
 
 from ratchet.core.facts import CallOrder, Receipt
-from ratchet.core.records import Outcome
 from ratchet.edges.certificates import Identity, pinned_context
 from ratchet.ports import SandboxAway, SandboxRefused
 
@@ -156,14 +155,15 @@ class SandboxClient:
 
     async def read_file(self, path: str) -> bytes:
         """A file of the workspace, at most 1 MiB. SandboxRefused `not_found`, `bad_path`, ..."""
-        where = f"/v1/files/{quote(path, safe='/')}"
+        where = f"/v1/files/{_quoted(path)}"
         _, data = await self._send("GET", where, timeout_s=DIFF_TIMEOUT_S)
         return data
 
     async def digest(self, path: str) -> str:
         """`sha256:<hex>` of a file of the workspace, an empty string if there is none."""
-        where = f"/v1/digests/{quote(path, safe='/')}"
-        return (await self._ask("GET", where, _DigestBody)).digest or ""
+        where = f"/v1/digests/{_quoted(path)}"
+        found = await self._ask("GET", where, _DigestBody, timeout_s=DIFF_TIMEOUT_S)
+        return found.digest or ""
 
     # --- inside ---
 
@@ -258,6 +258,11 @@ class SandboxClient:
         return SandboxAway(text) if found.code in AWAY_CODES else SandboxRefused(found.code, text)
 
 
+def _quoted(path: str) -> str:
+    """A file's path within a URL's. Its dots are quoted too: `..` would be taken as the URL's own."""
+    return quote(path, safe="/").replace(".", "%2E")
+
+
 def _call(key: str) -> str:
     return f"/v1/calls/{quote(key, safe='/')}"
 
@@ -309,7 +314,8 @@ class _MetaBody(BaseModel):
 class _RecordBody(BaseModel):
     key: str
     state: str
-    outcome: Outcome | None
+    outcome: str | None
+    """One of `Outcome`; another word, of a newer server, is for the core to doubt."""
     content: str
     meta: _MetaBody = Field(default_factory=_MetaBody)
 
@@ -321,7 +327,7 @@ class _RecordBody(BaseModel):
                 key=self.key,
                 outcome=self.outcome or "",
                 content=self.content,
-                exit_code=meta.exitCode,
+                exit_code=meta.exitCode if abs(meta.exitCode or 0) < 2**31 else None,
                 truncated=meta.truncated,
                 spill=meta.spill or "",
                 duration_ms=meta.durationMs,

@@ -22,6 +22,8 @@ Fields = dict[str, Any]
 """Fields of `.status` as they are to be; None for one that is to go."""
 Patch = list[dict[str, Any]]
 
+STATUS_MESSAGE = 1024
+"""Characters of the status's message that the CRD takes."""
 CONDITION_MESSAGE = 768
 """Characters of a condition's message that the CRD takes."""
 
@@ -150,7 +152,7 @@ def outlook_fields(
         "observedGeneration": generation,
         "phase": phase.value,
         "reason": reason.value,
-        "message": message or None,
+        "message": _short(message, STATUS_MESSAGE) or None,
         "conditions": _conditions(conditions, before.get("conditions") or (), generation, now),
     }
     if phase in TERMINAL_PHASES:

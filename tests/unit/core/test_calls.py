@@ -90,7 +90,7 @@ async def test_finish_carries_summary_result_and_patch_into_the_end() -> None:
     world = World(calls(WRITE), calls(finish))
     await world.run_to_end()
     assert (world.end.outcome, world.end.summary) == (EndOutcome.SUCCEEDED, "mended")
-    assert world.end.result == '{"sum": 2}'
+    assert world.end.result == '{"sum":2}'
     assert world.end.patch is not None
 
 

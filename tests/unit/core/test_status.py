@@ -155,7 +155,7 @@ async def test_small_results_are_shown_whole() -> None:
     world = World(calls(("finish", {"summary": "done", "result": {"sum": 2}})))
     await world.run_to_end()
     result = last(world).result
-    assert result is not None and result.result == '{"sum": 2}'
+    assert result is not None and result.result == '{"sum":2}'
 
 
 @virtual

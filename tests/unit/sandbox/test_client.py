@@ -146,11 +146,15 @@ async def test_the_diff_comes_out_as_bytes(client: SandboxClient, runner: Script
     assert (diff.base, diff.patch) == ("a" * 40, b"\xffdiff")
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["a b/ü%?#.py", "../workspace/a.py", "./a.py", "/workspace/a.py", "a/../../b", ".", "%2E"],
+)
 async def test_the_digest_of_a_file_no_matter_its_name(
-    client: SandboxClient, runner: ScriptedRunner
+    client: SandboxClient, runner: ScriptedRunner, path: str
 ) -> None:
-    asked = asyncio.create_task(client.digest("a b/ü%?#.py"))
-    await runner.was_told(Digest("1", "a b/ü%?#.py"))
+    asked = asyncio.create_task(client.digest(path))
+    await runner.was_told(Digest("1", path))
     runner.say(Digests("1", None))
     assert await asked == ""
 

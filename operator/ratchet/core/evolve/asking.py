@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from ratchet.core.keys import canonical
 from ratchet.core.records import Outcome, Turn, with_results
 from ratchet.core.state import State, missing
 from ratchet.core.tools import FINISH
@@ -48,8 +49,7 @@ def finish_arguments(turn: Turn) -> tuple[str, str]:
         if call.tool == FINISH.name:
             arguments = json.loads(call.arguments)
             result = arguments.get("result")
-            text = (
-                json.dumps(result, ensure_ascii=False, sort_keys=True) if result is not None else ""
-            )
+            # The spelling that the arguments' bound was checked in: another may be longer.
+            text = canonical(result) if result is not None else ""
             return str(arguments.get("summary", "")), text
     return "", ""
