@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from ratchet.core import events as e
 from ratchet.core.conditions import Reason
-from ratchet.core.records import EndOutcome, Outcome, Turn
+from ratchet.core.records import EndOutcome, Outcome, Result, Turn
 from ratchet.core.verdict import judge
 from ratchet.fakes.model import calls
 from ratchet.ports import JournalAway
@@ -19,6 +19,7 @@ from tests.unit.core.world import (
     BASH,
     BEFORE,
     FINISHED,
+    READ,
     WRITE,
     World,
     configured,
@@ -251,3 +252,20 @@ async def test_an_owner_that_went_to_sleep_does_nothing_when_it_wakes() -> None:
     state = await asyncio.wait_for(work, 600)
     assert state is not None and state.lost
     assert world.ran("bash") == world.ran("write_file") == 1
+
+
+@virtual
+async def test_results_that_an_earlier_owner_wrote_late_are_taken_as_they_are() -> None:
+    """They are found when a re-run is to be recorded."""
+    world = World(calls(READ), FINISHED)
+    world.on("run", BEFORE, lambda: later(0.3, world.lose_shell))
+
+    def late_results() -> None:
+        turn = world.turns[0]
+        late = Result(0, f"{world.task.ref.uid}/1/0", Outcome.UNKNOWN, "nobody knows")
+        world.task.records[1] = replace(turn, results=(late,))
+
+    world.on("record_rerun", BEFORE, late_results)
+    await world.run_to_end()
+    assert world.outcomes(1) == [Outcome.UNKNOWN] and world.turns[0].reruns == ()
+    assert world.end.reason == Reason.FINISHED

@@ -34,7 +34,7 @@ from ratchet.fakes.clock import BEGIN, LoopClock, run
 from ratchet.fakes.journal import FakeJournals, Stage, Store, StoredTask
 from ratchet.fakes.model import Answer, FakeModel, Play, calls, script
 from ratchet.fakes.sandbox import FakePod, FakeSandboxes
-from ratchet.ports import JournalAway, Model, Sandbox, TaskRef
+from ratchet.ports import JournalAway, Model, OwnershipLost, Sandbox, TaskRef
 from ratchet.shell.runner import Outside, Runner
 
 BEFORE, AFTER = Stage.BEFORE, Stage.AFTER
@@ -156,6 +156,8 @@ class World:
     ) -> None:
         self.store = Store()
         self.task: StoredTask = self.store.add(TASK, config)
+        self.fenced_turns = False
+        """Whether an owner of the past is kept from writing results and re-runs, as from the status."""
         self.model = FakeModel(play or script(*answers), delay_s=think_s)
         self.sandboxes = FakeSandboxes(
             tool_delay_s=tool_s, latency_s=latency_s / 2, began=self._began
@@ -352,6 +354,13 @@ class World:
             await asyncio.sleep(owner.frozen - self.now)
         if stage is AFTER:
             self._observe(owner, operation)
+        if (
+            self.fenced_turns
+            and stage is BEFORE
+            and operation in ("record_results", "record_rerun")
+        ):
+            if owner.runner is not None and owner.runner.state.epoch < self.task.epoch:
+                raise OwnershipLost("the turn is another owner's")
         for hook in self.hooks:
             await hook(operation, stage)
         for rule in self.rules:

@@ -78,6 +78,8 @@ def _completed(state: State, turn: Turn) -> State:
 def rerun_stored(state: State, turn: Turn) -> State:
     if state.open_turn is None or turn.number != state.open_turn.number:
         return state
+    if turn.results is not None:
+        return results_stored(state, turn)  # another owner was done with the turn
     stored = {rerun.key for rerun in turn.reruns}
     waiting = tuple(rerun for rerun in state.reruns if rerun.key not in stored)
     return replace(state, turns=(*state.turns[:-1], turn), reruns=waiting)
