@@ -10,7 +10,7 @@ import pytest
 from ratchet.api import names
 from ratchet.core.conditions import Phase
 from ratchet.core.facts import Asking
-from ratchet.core.records import Turn, start_hash
+from ratchet.core.records import Turn, start_hash, with_results
 from ratchet.edges import kube, taskstatus, wire
 from ratchet.edges.claim import KubeJournals
 from ratchet.edges.kube import ApiError, ApiUnreachable, Kube
@@ -161,8 +161,10 @@ async def test_large_records_are_taken(home: ClusterHome) -> None:
     _, journal = await claimed(home, task)
     big = turn(1, "\u0001" * 48_000)
     assert await journal.append(big) == (big, True)
-    done = await journal.record_results(big, results(task, "é" * 80_000))
-    assert done.results == results(task, "é" * 80_000)
+    long = results(task, "é" * 80_000)
+    done = await journal.record_results(big, long)
+    assert done == with_results(big, long), "what is stored is what the core says is stored"
+    assert done.results is not None and done.results[0].truncated
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
