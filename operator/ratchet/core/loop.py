@@ -149,7 +149,8 @@ def _waited_out(state: State, now: datetime) -> bool:
 
 def _grace_ends(state: State) -> datetime | None:
     sandbox = state.sandbox
-    if sandbox.phase is not SandboxPhase.WAITING or sandbox.since is None:
+    waits = sandbox.phase in (SandboxPhase.WAITING, SandboxPhase.UNSEEN)  # or is looked at again
+    if not waits or sandbox.since is None:
         return None
     return sandbox.since + (IMAGE_GRACE if sandbox.hopeless else START_GRACE)
 

@@ -243,8 +243,11 @@ class Supervisor:
         task.add_done_callback(self._removals.discard)
 
     async def _removing(self, seen: TaskSeen) -> None:
+        uid = seen.task.uid
         try:
             await self._world.sandboxes.of(seen.task, seen.epoch).remove()
+            if uid not in self._entries:
+                self._removed.discard(uid)  # the task is gone: nothing more will be seen of it
         except PortError as error:
-            self._removed.discard(seen.task.uid)
+            self._removed.discard(uid)
             _log.warning("task %s: its sandbox could not be removed yet: %s", seen.task, error)
