@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tests.e2e.kubectl import Kubectl, finished
+from tests.e2e.kubectl import Kubectl, Refused
 
 API = "ratchet.run/v1alpha1"
 
@@ -41,8 +41,15 @@ class Scene:
         await self.kubectl.apply(self.object("AgentTask", name, **spec))
 
     async def ended(self, name: str, within_s: float = 120.0) -> dict[str, Any]:
-        """Wait for the end of a task and return it."""
-        return await self.kubectl.wait_until("agenttask", name, finished, within_s)
+        """Wait for the end of a task as a user would, and return it."""
+        try:
+            await self.kubectl.run(
+                "wait", "--for=condition=Finished", f"agenttask/{name}", f"--timeout={within_s:g}s"
+            )
+        except Refused as refused:
+            status = (await self.kubectl.get("agenttask", name)).get("status")
+            raise AssertionError(f"{refused}: {json.dumps(status, indent=2)}") from refused
+        return await self.kubectl.get("agenttask", name)
 
     async def turns(self, task: dict[str, Any]) -> list[dict[str, Any]]:
         """The journal of a task, in order, checked for holes."""
