@@ -354,13 +354,8 @@ class World:
             await asyncio.sleep(owner.frozen - self.now)
         if stage is AFTER:
             self._observe(owner, operation)
-        if (
-            self.fenced_turns
-            and stage is BEFORE
-            and operation in ("record_results", "record_rerun")
-        ):
-            if owner.runner is not None and owner.runner.state.epoch < self.task.epoch:
-                raise OwnershipLost("the turn is another owner's")
+        if stage is BEFORE and operation in ("record_results", "record_rerun"):
+            self._keep_out(owner)
         for hook in self.hooks:
             await hook(operation, stage)
         for rule in self.rules:
@@ -368,6 +363,11 @@ class World:
                 await self._act(rule.action)
         if owner.work is not None and owner.work.cancelling():
             await asyncio.get_running_loop().create_future()  # killed: it comes no further
+
+    def _keep_out(self, owner: Owner) -> None:
+        ours = owner.runner is None or owner.runner.state.epoch == self.task.epoch
+        if self.fenced_turns and not ours:
+            raise OwnershipLost("the turn is another owner's")
 
     async def _act(self, action: Action) -> None:
         if isinstance(action, Exception):
