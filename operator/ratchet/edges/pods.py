@@ -50,7 +50,7 @@ class Pods:
         return await find(self._api, core("pods", generation.namespace, generation.name))
 
     async def identity(self, generation: Generation) -> Identity | None:
-        """Certificate and token of this generation out of its Secret; None where that is gone."""
+        """Certificate and token of this generation out of its Secret; None where that is gone or damaged."""
         found = await find(self._api, core("secrets", generation.namespace, generation.name))
         data = (found or {}).get("data") or {}
         try:
@@ -59,6 +59,8 @@ class Pods:
                 for name in (secrets.CERTIFICATE, secrets.KEY, secrets.TOKEN)
             )
         except (KeyError, ValueError):
+            return None
+        if not (token.isascii() and token.isprintable()):
             return None
         return Identity(certificate, key, token)
 

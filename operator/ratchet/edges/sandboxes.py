@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 from typing import Any, Final
 
 import aiohttp
@@ -155,7 +156,7 @@ class KubeSandbox:
         client = await self._client_of(generation, pod)
         if client is None:
             return _hopeless(
-                f"Secret {generation.name} of the sandbox is gone, so that nobody can talk to "
+                f"Secret {generation.name} of the sandbox is gone or damaged, so that nobody can talk to "
                 f"pod {generation.name} any more; delete the pod, and a new one is made."
             )
         info = await client.info()
@@ -178,15 +179,18 @@ class KubeSandbox:
         identity = await self._home.pods.identity(generation)
         if identity is None:
             return None
-        client = SandboxClient(
-            self._home.session,
-            pod=generation.name,
-            address=address,
-            port=self._home.port,
-            identity=identity,
-            server_name=server_name(self._task.uid, generation.number),
-            epoch=self._epoch,
-        )
+        try:
+            client = SandboxClient(
+                self._home.session,
+                pod=generation.name,
+                address=address,
+                port=self._home.port,
+                identity=identity,
+                server_name=server_name(self._task.uid, generation.number),
+                epoch=self._epoch,
+            )
+        except (ssl.SSLError, ValueError):  # somebody wrote into the Secret
+            return None
         self._known = mark, client
         return client
 

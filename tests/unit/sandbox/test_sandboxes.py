@@ -386,6 +386,19 @@ async def test_a_lost_secret_is_said_to_be_lost(cluster: Cluster) -> None:
     assert isinstance(seen, SandboxPending) and seen.hopeless and "Secret" in seen.message
 
 
+@pytest.mark.parametrize(
+    ("part", "text"), [("tls.crt", "no certificate"), ("token", "two\nlines"), ("token", "\0")]
+)
+async def test_a_damaged_secret_is_said_to_be_damaged(
+    cluster: Cluster, part: str, text: str
+) -> None:
+    data = cluster.api.objects[f"{SECRETS}/{NAME}"]["data"]
+    assert part in data
+    data[part] = base64.b64encode(text.encode()).decode()
+    seen = await cluster.sandbox.prepare(CONFIG, FIRST)
+    assert isinstance(seen, SandboxPending) and seen.hopeless and "damaged" in seen.message
+
+
 async def test_a_ready_pod_that_does_not_answer_is_away(cluster: Cluster) -> None:
     cluster.server.kill()
     with pytest.raises(SandboxAway):
