@@ -239,10 +239,22 @@ async def test_results_are_written_once(home: Home) -> None:
     task = await home.create()
     _, journal = await claimed(home, task)
     await journal.append(turn())
-    _, rival = await claimed(home, task)
     first = await journal.record_results(turn(), results(task, "first"))
-    assert await rival.record_results(turn(), results(task, "second")) == first
-    assert await journal.record_results(turn(), results(task, "third")) == first
+    assert await journal.record_results(turn(), results(task, "second")) == first
+    _, next_owner = await claimed(home, task)
+    assert await next_owner.record_results(turn(), results(task, "third")) == first
+
+
+async def test_a_stale_owner_writes_nothing_into_an_open_turn(home: Home) -> None:
+    task = await home.create()
+    _, stale = await claimed(home, task)
+    await stale.append(turn())
+    _, owner = await claimed(home, task)
+    with pytest.raises(OwnershipLost):
+        await stale.record_results(turn(), results(task, "stale"))
+    with pytest.raises(OwnershipLost):
+        await stale.record_rerun(turn(), rerun(task))
+    assert (await owner.record_results(turn(), results(task, "ours"))).reruns == ()
 
 
 async def test_a_turn_keeps_its_reruns(home: Home) -> None:
@@ -262,17 +274,17 @@ async def test_the_same_rerun_is_recorded_once(home: Home) -> None:
     task = await home.create()
     _, journal = await claimed(home, task)
     await journal.append(turn())
-    _, rival = await claimed(home, task)
     once = await journal.record_rerun(turn(), rerun(task))
-    assert await rival.record_rerun(turn(), rerun(task)) == once
+    assert await journal.record_rerun(turn(), rerun(task)) == once
+    _, next_owner = await claimed(home, task)
+    assert await next_owner.record_rerun(turn(), rerun(task)) == once
 
 
 async def test_no_rerun_is_added_to_a_turn_with_results(home: Home) -> None:
     task = await home.create()
-    _, stale = await claimed(home, task)
-    await stale.append(turn())
     _, owner = await claimed(home, task)
-    done = await stale.record_results(turn(), results(task))
+    await owner.append(turn())
+    done = await owner.record_results(turn(), results(task))
     assert await owner.record_rerun(turn(), rerun(task)) == done
 
 

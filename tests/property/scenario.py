@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import Callable, Coroutine
 
@@ -88,9 +87,6 @@ class Scenario:
         world.sandboxes.tool = self._tool
         world.model.failures = [dice.choice((BUSY, BROKEN)) for _ in range(dice.randint(0, 2))]
         self._often = dice.choice((0.0, 0.0, 0.02, 0.1))
-        # What an owner of the past writes late into an open turn is believed, and may then be wrong
-        # about calls that the present owner ran: RATCHET_UNFENCED=1 shows it, about once in 10,000.
-        world.fenced_turns = not os.environ.get("RATCHET_UNFENCED")
         world.hooks.append(self._fault)
         world.witnesses.append(
             lambda seen: self.story.append(f"{seen.at:9.3f} {seen.owner}: {brief(seen.event)}")

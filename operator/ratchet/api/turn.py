@@ -273,6 +273,9 @@ class AgentTurnStatus(Model):
     """Deliberate second runs. Entries are added, never changed or removed."""
     committed_at: Time | None = None
     """When the results were recorded. Written once: immutable when it is there."""
+    epoch: Count | None = None
+    """Epoch of the newest owner that took the task over while this turn had no results yet. Writing
+    it makes a new version of the turn, so that no earlier owner can write to it any more."""
 
 
 def _write_once(name: str) -> Rule:

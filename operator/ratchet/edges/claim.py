@@ -3,6 +3,7 @@
 The order matters. What the task runs with is found out first, since a task that cannot begin is
 not claimed. Then the epoch is raised, by compare-and-set. Only then is the journal read: from that
 moment an owner before us can still add a record, but none that we would not find under its name.
+Last, a turn that has no results yet gets a new version, so that only we can write them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ratchet.core.records import Record, Start, Turn
 from ratchet.core.status import conditions_of_failure, conditions_of_wait
 from ratchet.edges import kube, taskstatus, wire
 from ratchet.edges.answers import FAILURES, Failure, Meaning, away, find, meaning
-from ratchet.edges.journal import STRICT, TRIES, KubeJournal, Seen, utc_now
+from ratchet.edges.journal import STRICT, TRIES, KubeJournal, Seen, turn_patch, utc_now
 from ratchet.edges.kube import ApiError
 from ratchet.edges.resolving import Trouble, read_config
 from ratchet.ports import Claim, JournalAway, JournalRefused, TaskRef
@@ -76,6 +77,7 @@ class KubeJournals:
         epoch = taskstatus.epoch(claimed)
         has_journal = epoch > 1 or stored is not None
         records, seen = await self._records(task) if has_journal else ((), {})
+        records, seen = await self._fence(task, records, seen, epoch)
         if not records:
             records = (await self._start(task, Start(config, epoch)),)
         elif not isinstance(records[0], Start):
@@ -134,6 +136,32 @@ class KubeJournals:
         except FAILURES as failure:
             raise away(failure) from failure
         return tuple(sorted(records, key=lambda record: record.number)), seen
+
+    async def _fence(
+        self, task: TaskRef, records: tuple[Record, ...], seen: dict[int, Seen], epoch: int
+    ) -> tuple[tuple[Record, ...], dict[int, Seen]]:
+        """Make a new version of the open turn, which an earlier owner cannot have seen.
+
+        Without this a process that was stopped before its write of results, and goes on after we
+        have run the calls, could say of them what is no longer true.
+        """
+        if epoch == 1:
+            return records, seen
+        taken: dict[int, Record] = {}
+        for number, version in list(seen.items()):
+            patch = turn_patch(version, {"epoch": epoch})
+            path = f"{_record_path(task, number)}/status"
+            try:
+                found = await self._api.request(
+                    "PATCH", path, patch, params=STRICT, content_type=kube.JSON_PATCH
+                )
+            except FAILURES as failure:
+                if meaning(failure) is Meaning.LOST_RACE:
+                    raise _Changed from failure  # an earlier owner was quicker: look again
+                raise away(failure) from failure
+            taken[number] = wire.from_object(task, found)
+            seen[number] = Seen.of(found)
+        return tuple(taken.get(record.number, record) for record in records), seen
 
     async def _start(self, task: TaskRef, start: Start) -> Start:
         """Create record 0, or take the one that is there."""

@@ -157,8 +157,10 @@ class KubeJournal:
                 turn, seen = await self._reread(turn, name)
                 if unless(turn):
                     return turn
+                # Read after the version: a claim that comes later makes another version.
+                await self._task_if_ours()
             try:
-                patch = _turn_patch(seen, fields(turn))
+                patch = turn_patch(seen, fields(turn))
                 path = kube.turn(self._task.namespace, name, "status")
                 return self._turn(await self._patch(path, patch, STRICT))
             except FAILURES as error:
@@ -260,7 +262,8 @@ class KubeJournal:
         )
 
 
-def _turn_patch(seen: Seen, fields: Mapping[str, Any]) -> taskstatus.Patch:
+def turn_patch(seen: Seen, fields: Mapping[str, Any]) -> taskstatus.Patch:
+    """Set fields in the status of a turn, over exactly the version that was seen."""
     return [
         {"op": "test", "path": "/metadata/resourceVersion", "value": seen.version},
         *([] if seen.has_status else [{"op": "add", "path": "/status", "value": {}}]),

@@ -143,8 +143,8 @@ class FakeJournal:
         await self._faults("record_results", Stage.BEFORE)
         task, stored = self._turn(turn)
         if stored.results is None:
+            self._ours()
             if stored.reruns != turn.reruns:
-                self._ours()
                 raise JournalRefused(f"turn {turn.number} of {self._task} has other re-runs")
             stored = with_results(stored, results)
             _check(stored)
@@ -158,6 +158,7 @@ class FakeJournal:
         task, stored = self._turn(turn)
         known = {known.key for known in stored.reruns}
         if stored.results is None and rerun.key not in known:
+            self._ours()
             stored = replace(stored, reruns=(*stored.reruns, rerun))
             task.records[turn.number] = stored
         await self._faults("record_rerun", Stage.AFTER)

@@ -34,7 +34,7 @@ from ratchet.fakes.clock import BEGIN, LoopClock, run
 from ratchet.fakes.journal import FakeJournals, Stage, Store, StoredTask
 from ratchet.fakes.model import Answer, FakeModel, Play, calls, script
 from ratchet.fakes.sandbox import FakePod, FakeSandboxes
-from ratchet.ports import JournalAway, Model, OwnershipLost, Sandbox, TaskRef
+from ratchet.ports import JournalAway, Model, Sandbox, TaskRef
 from ratchet.shell.runner import Outside, Runner
 
 BEFORE, AFTER = Stage.BEFORE, Stage.AFTER
@@ -156,8 +156,6 @@ class World:
     ) -> None:
         self.store = Store()
         self.task: StoredTask = self.store.add(TASK, config)
-        self.fenced_turns = False
-        """Whether an owner of the past is kept from writing results and re-runs, as from the status."""
         self.model = FakeModel(play or script(*answers), delay_s=think_s)
         self.sandboxes = FakeSandboxes(
             tool_delay_s=tool_s, latency_s=latency_s / 2, began=self._began
@@ -354,8 +352,6 @@ class World:
             await asyncio.sleep(owner.frozen - self.now)
         if stage is AFTER:
             self._observe(owner, operation)
-        if stage is BEFORE and operation in ("record_results", "record_rerun"):
-            self._keep_out(owner)
         for hook in self.hooks:
             await hook(operation, stage)
         for rule in self.rules:
@@ -363,11 +359,6 @@ class World:
                 await self._act(rule.action)
         if owner.work is not None and owner.work.cancelling():
             await asyncio.get_running_loop().create_future()  # killed: it comes no further
-
-    def _keep_out(self, owner: Owner) -> None:
-        ours = owner.runner is None or owner.runner.state.epoch == self.task.epoch
-        if self.fenced_turns and not ours:
-            raise OwnershipLost("the turn is another owner's")
 
     async def _act(self, action: Action) -> None:
         if isinstance(action, Exception):
