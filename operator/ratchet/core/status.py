@@ -51,6 +51,8 @@ class Summary:
     unknown_outcomes: int
     conditions: tuple[Condition, ...]
     result: ResultSummary | None = None
+    asks: bool = True
+    """Whether a model request may be under way; if not, no mark of one may stay in the status."""
 
     @property
     def urgent(self) -> tuple[Phase, tuple[tuple[ConditionType, bool, Reason], ...]]:
@@ -73,6 +75,7 @@ def summarise(state: State, now: datetime) -> Summary:
         lost_requests=state.lost_requests,
         unknown_outcomes=tally.unknown,
         conditions=_conditions(phase, reason, message),
+        asks=not state.model_backoff.blocks(now),
         result=_result(state.end) if state.end is not None else None,
     )
 

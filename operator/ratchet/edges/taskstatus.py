@@ -132,8 +132,8 @@ def summary_fields(task: TaskRef, current: Object, summary: Summary, now: dateti
         "result": _result(task, summary.result) if summary.result else None,
     }
     asking = status(current).get("asking")
-    if asking and (ended or asking["turn"] <= summary.turns):
-        fields["asking"] = None  # that turn is recorded, or will never be
+    if asking and (ended or not summary.asks or asking["turn"] <= summary.turns):
+        fields["asking"] = None  # that turn is recorded or will never be, or nobody asks just now
     return fields
 
 

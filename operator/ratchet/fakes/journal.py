@@ -241,7 +241,8 @@ def _summarise(task: StoredTask, summary: Summary) -> None:
     task.summary = summary
     task.summaries += 1
     task.lost_requests = summary.lost_requests
-    if task.asking is not None and (task.finished or task.asking.turn <= summary.turns):
+    recorded = task.asking is not None and task.asking.turn <= summary.turns
+    if task.finished or not summary.asks or recorded:
         task.asking = None
 
 

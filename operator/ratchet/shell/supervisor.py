@@ -29,8 +29,11 @@ from ratchet.shell.runner import Listener, Outside, Runner
 
 _log = logging.getLogger("ratchet.supervisor")
 
-RETRY_S = 5.0
-"""Between looks at a task that cannot begin yet, because something that it names is missing."""
+RETRY_S, LONGEST_RETRY_S = 5.0, 60.0
+"""Between looks at a task that cannot begin yet, because something that it names is missing.
+
+The looks get rarer, since the task may also be gone without the watch having said so.
+"""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 """Between tries after a failure."""
 
@@ -179,13 +182,14 @@ class Supervisor:
 
     async def _work(self, entry: _Entry) -> None:
         """Claim and run, until the task has ended. Never raises but when it is cancelled."""
-        pause = FIRST_PAUSE_S
+        pause, retry = FIRST_PAUSE_S, RETRY_S
         while self._leadership.held and not (entry.seen.finished or entry.seen.gone):
             try:
                 if await self._claim_and_run(entry):
                     return
                 pause = FIRST_PAUSE_S
-                await self._pause(entry, RETRY_S)
+                await self._pause(entry, retry)
+                retry = min(2 * retry, LONGEST_RETRY_S)
                 continue
             except (JournalAway, OwnershipLost) as error:
                 _log.warning("task %s: %s; trying again in %g s", entry.seen.task, error, pause)

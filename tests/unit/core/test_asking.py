@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -191,6 +192,17 @@ async def test_three_owners_lost_at_one_turn_end_the_task() -> None:
     assert world.end.reason == Reason.OWNERS_LOST
     assert world.task.lost_requests == 3
     assert world.ran("bash") == 1
+
+
+@virtual
+async def test_owners_that_stop_while_a_full_server_is_waited_for_lose_no_request() -> None:
+    world = World(FINISHED, think_s=1)
+    world.model.failures = [ModelFailure(FailureKind.WAIT, "full", 429, retry_after_s=60)] * 5
+    for n in range(1, 5):
+        asyncio.get_running_loop().call_later(20.0 * n, world.kill)
+    await world.run_to_end()
+    assert world.end.reason == Reason.FINISHED
+    assert world.task.lost_requests == 0
 
 
 @virtual
