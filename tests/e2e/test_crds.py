@@ -375,9 +375,10 @@ def test_a_new_task_is_pending_before_any_operator_has_seen_it(kube: Kube, bare:
 
 
 def test_columns_of_tasks(kube: Kube) -> None:
-    name = kube.task({"goal": "x", "model": {"endpointRef": {"name": "e"}}})["metadata"]["name"]
+    name = kube.task({"goal": "x"})["metadata"]["name"]
     status = {
         "phase": "Running",
+        "endpoint": "e",
         "doing": "Tool:bash",
         "reason": "RunningTools",
         "turns": 3,

@@ -293,6 +293,8 @@ class AgentTaskStatus(Model):
     """The operator process that runs the task."""
     asking: Asking | None = None
     """The model request that is on its way; absent when there is none."""
+    endpoint: Annotated[str, chars(253)] | None = None
+    """Name of the ModelEndpoint that the task asks: its own choice, its profile's, or default."""
     lost_requests: Count | None = None
     """Model requests whose reply was lost with the process that sent them, or thrown away."""
     sandbox: SandboxStatus | None = None
@@ -337,8 +339,8 @@ class AgentTask(Resource):
             Column(name="REASON", path=".status.reason", description="Why it is so.", wide=True),
             Column(
                 name="MODEL",
-                path=".spec.model.endpointRef.name",
-                description="The ModelEndpoint that the task names itself.",
+                path=".status.endpoint",
+                description="The ModelEndpoint that is asked.",
                 wide=True,
             ),
             Column(name="SANDBOX", path=".status.sandbox.pod", description="The pod.", wide=True),

@@ -253,7 +253,10 @@ def _owner_fields(
     current: Object, config: Config, holder: str, now: datetime, *, lost: bool
 ) -> taskstatus.Fields:
     epoch = taskstatus.epoch(current) + 1
-    fields: taskstatus.Fields = {"owner": {"holder": holder, "epoch": epoch}}
+    fields: taskstatus.Fields = {
+        "owner": {"holder": holder, "epoch": epoch},
+        "endpoint": config.model.endpoint,
+    }
     if taskstatus.time_of(current, "startTime") is None:
         fields["startTime"] = wire.rfc3339(now)
         if config.active_deadline_s is not None:
