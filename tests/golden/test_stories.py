@@ -10,6 +10,7 @@ from ratchet.core.config import UnknownPolicy
 from ratchet.fakes.clock import run
 from ratchet.fakes.model import calls, says
 
+from tests.conftest import AssertGolden
 from tests.golden.story import Story
 from tests.unit.core.world import (
     AFTER,
@@ -113,7 +114,7 @@ def model_overloaded() -> World:
 
 
 @pytest.mark.parametrize("name", STORIES)
-def test_the_story_is_as_it_was(name: str, request: pytest.FixtureRequest) -> None:
+def test_the_story_is_as_it_was(name: str, assert_golden: AssertGolden) -> None:
     title, make = STORIES[name]
 
     async def play() -> str:
@@ -124,9 +125,7 @@ def test_the_story_is_as_it_was(name: str, request: pytest.FixtureRequest) -> No
 
     text = run(play())
     file = FOLDER / f"{name}.txt"
-    if request.config.getoption("--rewrite-golden"):
-        file.write_text(text)
-    assert text == file.read_text(), f"{name} reads differently; see the top of this file"
+    assert_golden(file, text)
 
 
 def test_every_file_has_its_story() -> None:

@@ -1,13 +1,13 @@
 """The objects of a sandbox, as golden files that a person can review.
 
-After a change that is meant: ``REWRITE_GOLDEN=1 pytest tests/unit/build``, then read the diff.
+After a change that is meant: ``pytest tests/unit/build --rewrite-golden``, then read the diff.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from ratchet.build.secret import sandbox_secret
 from ratchet.build.settings import SandboxSettings
 from ratchet.core.config import Resources, SandboxConfig
 from ratchet_sandbox import protocol
+
+from tests.conftest import AssertGolden
 
 GOLDEN = Path(__file__).parent / "golden"
 UID = "0f3c9a1e-5555-4444-8888-121212121212"
@@ -47,35 +49,40 @@ FULL = SandboxConfig(
 )
 
 
-def assert_golden(name: str, manifest: dict[str, Any]) -> None:
-    path = GOLDEN / f"{name}.yaml"
-    text = yaml.safe_dump(manifest, sort_keys=False, width=100)
-    if os.environ.get("REWRITE_GOLDEN"):
-        path.write_text(text)
-    assert yaml.safe_load(path.read_text()) == manifest
+AssertManifest = Callable[[str, dict[str, Any]], None]
 
 
-def test_the_pod_of_a_plain_task() -> None:
-    assert_golden("pod-plain", sandbox_pod(GENERATION, PLAIN, SETTINGS))
+@pytest.fixture
+def assert_manifest(assert_golden: AssertGolden) -> AssertManifest:
+    """Compares a manifest with the golden file of this name."""
+
+    def compare(name: str, manifest: dict[str, Any]) -> None:
+        assert_golden(GOLDEN / f"{name}.yaml", yaml.safe_dump(manifest, sort_keys=False, width=100))
+
+    return compare
 
 
-def test_the_pod_of_a_class_that_uses_every_field() -> None:
-    assert_golden("pod-full", sandbox_pod(GENERATION, FULL, SETTINGS))
+def test_the_pod_of_a_plain_task(assert_manifest: AssertManifest) -> None:
+    assert_manifest("pod-plain", sandbox_pod(GENERATION, PLAIN, SETTINGS))
 
 
-def test_the_secret() -> None:
-    assert_golden(
+def test_the_pod_of_a_class_that_uses_every_field(assert_manifest: AssertManifest) -> None:
+    assert_manifest("pod-full", sandbox_pod(GENERATION, FULL, SETTINGS))
+
+
+def test_the_secret(assert_manifest: AssertManifest) -> None:
+    assert_manifest(
         "secret", sandbox_secret(GENERATION, POD_UID, certificate="CERT", key="KEY", token="TOK")
     )
 
 
-def test_the_network_policy() -> None:
-    assert_golden("networkpolicy", sandbox_network_policy(GENERATION, POD_UID, SETTINGS))
+def test_the_network_policy(assert_manifest: AssertManifest) -> None:
+    assert_manifest("networkpolicy", sandbox_network_policy(GENERATION, POD_UID, SETTINGS))
 
 
-def test_the_files() -> None:
+def test_the_files(assert_manifest: AssertManifest) -> None:
     files = [StartFile("src/a.py", b"print()\n"), StartFile("run", b"\xff\x00", "0755")]
-    assert_golden("files", sandbox_files(GENERATION, POD_UID, files))
+    assert_manifest("files", sandbox_files(GENERATION, POD_UID, files))
 
 
 # --- what must hold of every pod, whatever the golden files say ---

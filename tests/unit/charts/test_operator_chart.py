@@ -1,12 +1,11 @@
 """The operator's chart: what it makes, and what it refuses with a sentence.
 
-After a change that is meant: ``REWRITE_GOLDEN=1 pytest tests/unit/charts``, then read the diff.
+After a change that is meant: ``pytest tests/unit/charts --rewrite-golden``, then read the diff.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from ratchet.api.sandboxclass import SandboxClass
 from ratchet.build.settings import SandboxSettings
 from ratchet.shell.settings import Settings, read_settings
 
+from tests.conftest import AssertGolden
 from tests.unit.charts.helm import CHARTS, REGISTRY, helm, only, render, template
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -39,13 +39,12 @@ EVERYTHING = (
 
 
 @pytest.mark.parametrize(("name", "values"), [("plain", (REGISTRY,)), ("everything", EVERYTHING)])
-def test_the_objects_are_those_of_the_golden_file(name: str, values: tuple[str, ...]) -> None:
+def test_the_objects_are_those_of_the_golden_file(
+    name: str, values: tuple[str, ...], assert_golden: AssertGolden
+) -> None:
     file = GOLDEN / f"{name}.yaml"
     text = yaml.safe_dump_all(render(*values), sort_keys=False, width=100)
-    if os.environ.get("REWRITE_GOLDEN"):
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(text)
-    assert text == file.read_text()
+    assert_golden(file, text)
 
 
 @pytest.mark.parametrize("values", [(), EVERYTHING])
