@@ -16,6 +16,12 @@ from typing import Final
 
 KILL_PATIENCE_S: Final = 5.0
 _ROUND_S: Final = 0.005
+_EMPTY_LOOKS: Final = 10
+"""Looks in a row that must find nothing. One proves nothing: a process that forks and exits within
+a millisecond has another pid by the time that the list of pids has been gone through."""
+
+Marked = Callable[[int], bool]
+"""Whether a process carries the shell's mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +32,18 @@ class Row:
     group: int
     session: int
     state: str
+    marked: bool = False
 
 
-def table() -> dict[int, Row]:
-    """All processes that can be seen, zombies left out."""
+def table(marked: Marked = lambda _: False) -> dict[int, Row]:
+    """All processes that can be seen, zombies left out.
+
+    The newest are read first, and their mark at once: they may be gone a moment later.
+    """
     rows = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit() and (row := _row(name)) and row.state not in "ZX":
-            rows[int(name)] = row
+    for pid in sorted((int(name) for name in os.listdir("/proc") if name.isdigit()), reverse=True):
+        if (row := _row(pid, marked)) and row.state not in "ZX":
+            rows[pid] = row
     return rows
 
 
@@ -56,7 +66,6 @@ def members(
     rows: Mapping[int, Row],
     sessions: Iterable[int],
     *,
-    marked: Callable[[int], bool],
     parent: int,
     helpers: Iterable[int],
     adopts_orphans: bool,
@@ -70,11 +79,11 @@ def members(
     own = descendants(rows, helpers) | {parent}
     if adopts_orphans:
         roots |= {pid for pid, row in rows.items() if row.parent == parent}
-    roots |= {pid for pid in rows.keys() - roots - own if marked(pid)}
+    roots |= {pid for pid, row in rows.items() if row.marked}
     return (descendants(rows, roots - own) & rows.keys()) - own
 
 
-def marked_with(marker: bytes) -> Callable[[int], bool]:
+def marked_with(marker: bytes) -> Marked:
     """Whether a process was started with this ``NAME=value`` in its environment."""
 
     def marked(pid: int) -> bool:
@@ -93,7 +102,13 @@ async def kill(find: Callable[[], set[int]]) -> set[int]:
     Each round first stops all of them, so that a process that keeps forking cannot outrun it.
     """
     deadline = time.monotonic() + KILL_PATIENCE_S
-    while pids := find():
+    empty = 0
+    while empty < _EMPTY_LOOKS:
+        pids = find()
+        if not pids:
+            empty += 1
+            continue
+        empty = 0
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -104,7 +119,7 @@ async def kill(find: Callable[[], set[int]]) -> set[int]:
     return set()
 
 
-def _row(pid: str) -> Row | None:
+def _row(pid: int, marked: Marked) -> Row | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             text = file.read()
@@ -112,4 +127,4 @@ def _row(pid: str) -> Row | None:
         return None
     # The command's name, in parentheses, may itself hold spaces and parentheses.
     state, parent, group, session, *_ = text[text.rindex(b")") + 2 :].split()
-    return Row(int(parent), int(group), int(session), state.decode())
+    return Row(int(parent), int(group), int(session), state.decode(), marked(pid))

@@ -268,9 +268,8 @@ class Shell:
 
     def _members(self) -> set[int]:
         return family.members(
-            family.table(),
+            family.table(family.marked_with(f"{environment.MARKER}={self._marker}".encode())),
             self._sessions,
-            marked=family.marked_with(f"{environment.MARKER}={self._marker}".encode()),
             parent=os.getpid(),
             helpers=self._children.helpers,
             adopts_orphans=self._config.adopts_orphans,

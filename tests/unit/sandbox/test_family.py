@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 from ratchet_sandbox.runner import family
 from ratchet_sandbox.runner.family import Row
@@ -27,10 +27,8 @@ ROWS = {
 
 
 def members(*, adopts: bool, marked: frozenset[int] = frozenset()) -> set[int]:
-    return family.members(
-        ROWS, {SHELL}, marked=lambda pid: pid in marked, parent=RUNNER, helpers={HELPER},
-        adopts_orphans=adopts,
-    )  # fmt: skip
+    rows = {pid: replace(row, marked=pid in marked) for pid, row in ROWS.items()}
+    return family.members(rows, {SHELL}, parent=RUNNER, helpers={HELPER}, adopts_orphans=adopts)
 
 
 def test_session_and_descent_are_followed() -> None:
@@ -80,8 +78,10 @@ async def test_killing_goes_on_until_nothing_is_found() -> None:
     )  # fmt: skip
     marked = family.marked_with(mark.encode())
 
-    left = await family.kill(lambda: {pid for pid in family.table() if marked(pid)})
+    def chain() -> set[int]:
+        return {pid for pid, row in family.table(marked).items() if row.marked}
+
+    left = await family.kill(chain)
 
     assert left == set()
-    with contextlib.suppress(ChildProcessError):
-        assert not [pid for pid in family.table() if marked(pid)]
+    assert chain() == set()
