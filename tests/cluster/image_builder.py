@@ -119,6 +119,11 @@ def _with_buildah(recipe: Recipe, tar: Path) -> None:
 
 
 def _prune_layers() -> None:
-    """Drop cached layers when they have become many; the next build makes what it needs."""
+    """Drop cached layers when they have become many; the next build makes what it needs.
+
+    Builds go one at a time, so a working container that is there now was left by a killed one, and
+    would keep its layers from being dropped.
+    """
     if len(run([*buildah(), "images", "--all", "--quiet"]).split()) > KEPT_LAYERS:
+        run([*buildah(), "rm", "--all"], timeout=300)
         run([*buildah(), "rmi", "--prune"], timeout=300)
