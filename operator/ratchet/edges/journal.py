@@ -20,7 +20,7 @@ from ratchet.core.records import End, Record, Rerun, Result, Start, Turn, with_r
 from ratchet.core.status import Summary
 from ratchet.edges import kube, taskstatus, wire
 from ratchet.edges.answers import FAILURES, Failure, Meaning, away, find, meaning
-from ratchet.ports import JournalRefused, OwnershipLost, TaskRef
+from ratchet.ports import JournalAway, JournalRefused, OwnershipLost, TaskRef
 
 TRIES = 4
 """Times that a write is tried on what was read anew, before the loop is told to wait."""
@@ -235,11 +235,15 @@ class KubeJournal:
                 self._current = None  # unknown until there is an answer
                 try:
                     self._current = await self._patch(path, [*tests, *patch])
-                    return
+                    if taskstatus.generation(self._current) == taskstatus.generation(current):
+                        return
+                    # Somebody edited the spec meanwhile (a cancel), and we have just said of an
+                    # older one that it was observed: kubectl wait would wait for ever.
                 except FAILURES as error:
                     failure = error
                     _give_up_early(f"the status of {self._task}", error)
-        assert failure is not None
+        if failure is None:
+            raise JournalAway(f"the spec of {self._task} changed with every write of its status")
         raise away(failure) from failure
 
     async def _task_if_ours(self) -> Object:

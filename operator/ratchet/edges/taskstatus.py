@@ -47,6 +47,11 @@ def epoch(task: Object) -> int:
     return int((status(task).get("owner") or {}).get("epoch", 0))
 
 
+def generation(task: Object) -> int:
+    """Which version of its spec an object has."""
+    return int((task.get("metadata") or {}).get("generation", 0))
+
+
 def is_finished(task: Object) -> bool:
     """Whether the task's status says that it has ended."""
     return any(
@@ -146,14 +151,14 @@ def outlook_fields(
     now: datetime,
 ) -> Fields:
     """Phase, reason, message and conditions, with the time of the end if it is one."""
-    generation = (current.get("metadata") or {}).get("generation", 0)
+    seen = generation(current)
     before = status(current)
     fields: Fields = {
-        "observedGeneration": generation,
+        "observedGeneration": seen,
         "phase": phase.value,
         "reason": reason.value,
         "message": _short(message, STATUS_MESSAGE) or None,
-        "conditions": _conditions(conditions, before.get("conditions") or (), generation, now),
+        "conditions": _conditions(conditions, before.get("conditions") or (), seen, now),
     }
     if phase in TERMINAL_PHASES:
         fields["completionTime"] = before.get("completionTime") or rfc3339(now)
