@@ -12,7 +12,7 @@ from typing import Any
 import kopf
 
 from ratchet.api import names
-from ratchet.core.conditions import TERMINAL_PHASES, Phase
+from ratchet.core.conditions import TERMINAL_PHASES
 from ratchet.ports import TaskRef
 from ratchet.shell.freshness import Freshness
 from ratchet.shell.supervisor import PodSeen, Supervisor, TaskSeen
@@ -45,7 +45,7 @@ def task_seen(kind: str | None, body: Any) -> TaskSeen:
         task=TaskRef(meta["namespace"], meta["name"], meta["uid"]),
         epoch=int((status.get("owner") or {}).get("epoch", 0)),
         cancel=bool((body.get("spec") or {}).get("cancel", False)),
-        finished=_is_terminal(status.get("phase")),
+        finished=status.get("phase") in TERMINAL_PHASES,
         gone=kind == "DELETED" or "deletionTimestamp" in meta,
     )
 
@@ -66,7 +66,3 @@ def pod_seen(kind: str | None, body: Any) -> PodSeen | None:
         ready=ready,
         gone=kind == "DELETED" or "deletionTimestamp" in meta,
     )
-
-
-def _is_terminal(phase: object) -> bool:
-    return phase in {Phase(p).value for p in TERMINAL_PHASES}

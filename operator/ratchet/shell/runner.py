@@ -118,9 +118,10 @@ class Runner:
 
     def _reconcile(self, now: datetime) -> None:
         """Have exactly the wishes under way, and what cannot be interrupted."""
-        if self._withdraw(decide(self.state, now)) and self.state.over:
-            return
-        for command in decide(self.state, now):
+        wishes = decide(self.state, now)
+        if self._withdraw(wishes):
+            wishes = decide(self.state, now)
+        for command in wishes:
             if command not in self._under_way:
                 self._under_way[command] = self._start(self._perform(command))
 
