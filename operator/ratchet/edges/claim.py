@@ -22,8 +22,9 @@ from ratchet.core.status import conditions_of_failure, conditions_of_wait
 from ratchet.edges import kube, taskstatus, wire
 from ratchet.edges.answers import FAILURES, Failure, Meaning, away, find, meaning
 from ratchet.edges.journal import STRICT, TRIES, KubeJournal, Seen, turn_patch, utc_now
-from ratchet.edges.kube import ApiError
+from ratchet.edges.kube import ApiError, ApiUnreachable
 from ratchet.edges.resolving import Trouble, read_config
+from ratchet.failpoints import Point, step
 from ratchet.ports import Claim, JournalAway, JournalRefused, TaskRef
 
 Object = Mapping[str, Any]
@@ -76,7 +77,10 @@ class KubeJournals:
         claimed = await self._become_owner(task, current, fields)
         epoch = taskstatus.epoch(claimed)
         has_journal = epoch > 1 or stored is not None
-        records, seen = await self._records(task) if has_journal else ((), {})
+        records: tuple[Record, ...] = ()
+        seen: dict[int, Seen] = {}
+        if has_journal:
+            records, seen = await step(Point.CLAIM_READ, lambda: self._records(task), JournalAway)
         records, seen = await self._fence(task, records, seen, epoch)
         if not records:
             records = (await self._start(task, Start(config, epoch)),)
@@ -107,7 +111,11 @@ class KubeJournals:
         patch = [*taskstatus.is_unchanged(current), *taskstatus.changes(current, fields)]
         path = kube.task(task.namespace, task.name, "status")
         try:
-            return await self._api.request("PATCH", path, patch, content_type=kube.JSON_PATCH)
+            return await step(
+                Point.CLAIM_OWNER,
+                lambda: self._api.request("PATCH", path, patch, content_type=kube.JSON_PATCH),
+                ApiUnreachable,
+            )
         except FAILURES as failure:
             match meaning(failure):
                 case Meaning.LOST_RACE | Meaning.GONE:
@@ -149,12 +157,8 @@ class KubeJournals:
             return records, seen
         taken: dict[int, Record] = {}
         for number, version in list(seen.items()):
-            patch = turn_patch(version, {"epoch": epoch})
-            path = f"{_record_path(task, number)}/status"
             try:
-                found = await self._api.request(
-                    "PATCH", path, patch, params=STRICT, content_type=kube.JSON_PATCH
-                )
+                found = await self._fence_turn(task, number, version, epoch)
             except FAILURES as failure:
                 if meaning(failure) is Meaning.LOST_RACE:
                     raise _Changed from failure  # an earlier owner was quicker: look again
@@ -163,14 +167,27 @@ class KubeJournals:
             seen[number] = Seen.of(found)
         return tuple(taken.get(record.number, record) for record in records), seen
 
+    async def _fence_turn(self, task: TaskRef, number: int, version: Seen, epoch: int) -> Object:
+        patch = turn_patch(version, {"epoch": epoch})
+        path = f"{_record_path(task, number)}/status"
+        return await step(
+            Point.CLAIM_FENCE,
+            lambda: self._api.request(
+                "PATCH", path, patch, params=STRICT, content_type=kube.JSON_PATCH
+            ),
+            ApiUnreachable,
+        )
+
     async def _start(self, task: TaskRef, start: Start) -> Start:
         """Create record 0, or take the one that is there."""
         body = wire.to_object(task, start)
         try:
-            return _start_from(
-                task,
-                await self._api.request("POST", kube.turn(task.namespace), body, params=STRICT),
+            created = await step(
+                Point.CLAIM_START,
+                lambda: self._api.request("POST", kube.turn(task.namespace), body, params=STRICT),
+                ApiUnreachable,
             )
+            return _start_from(task, created)
         except FAILURES as failure:
             if meaning(failure) in (Meaning.EXISTS, Meaning.UNKNOWN):
                 stored = await find(self._api, _record_path(task, 0))

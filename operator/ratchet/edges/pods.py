@@ -17,7 +17,8 @@ from ratchet.build.settings import SandboxSettings
 from ratchet.core.config import SandboxConfig
 from ratchet.edges.answers import FAILURES, Meaning, away, find, meaning
 from ratchet.edges.certificates import Identity, make_identity, server_name
-from ratchet.edges.kube import Api, ApiError, core
+from ratchet.edges.kube import Api, ApiError, ApiUnreachable, core
+from ratchet.failpoints import Point, step
 from ratchet.ports import TaskRef
 
 Object = dict[str, Any]
@@ -81,7 +82,7 @@ class Pods:
         """
         check_files(files)
         manifest = sandbox_pod(generation, config, self._settings)
-        pod = await self._create(core("pods", generation.namespace), manifest)
+        pod = await self._create(core("pods", generation.namespace), manifest, Point.PREPARE_POD)
         uid = str(pod["metadata"]["uid"])
         return uid if await self.complete(generation, uid, files) else ""
 
@@ -109,7 +110,7 @@ class Pods:
             key=identity.key,
             token=identity.token,
         )
-        return await self._part(core("secrets", namespace), secret)
+        return await self._part(core("secrets", namespace), secret, Point.PREPARE_SECRET)
 
     async def remove(self, task: TaskRef) -> None:
         """Delete the pods of all sandboxes of a task; what belongs to them follows.
@@ -127,18 +128,22 @@ class Pods:
         every = [pod["metadata"]["name"] for pod in found.get("items") or ()]
         await asyncio.gather(*(self._delete(core("pods", task.namespace, name)) for name in every))
 
-    async def _part(self, path: str, manifest: Manifest) -> bool:
+    async def _part(self, path: str, manifest: Manifest, point: Point | None = None) -> bool:
         """Make an object of a pod; False if one of that name belongs to another pod."""
-        stored = await self._create(path, manifest)
+        stored = await self._create(path, manifest, point)
         owners = (stored["metadata"].get("ownerReferences")) or ()
         (mine,) = manifest["metadata"]["ownerReferences"]
         return any(owner.get("uid") == mine["uid"] for owner in owners)
 
-    async def _create(self, path: str, manifest: Manifest) -> Object:
+    async def _create(self, path: str, manifest: Manifest, point: Point | None = None) -> Object:
         """Make an object; if one of that name is there, that one is returned. Raises Refused."""
         name = manifest["metadata"]["name"]
         try:
-            return await self._api.request("POST", path, manifest)
+            if point is None:
+                return await self._api.request("POST", path, manifest)
+            return await step(
+                point, lambda: self._api.request("POST", path, manifest), ApiUnreachable
+            )
         except ApiError as error:
             if meaning(error) is Meaning.EXISTS:
                 return await self._existing(f"{path}/{name}", error)

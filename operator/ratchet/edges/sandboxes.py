@@ -22,6 +22,7 @@ from ratchet.edges.kube import Api
 from ratchet.edges.pods import Pods, Refused
 from ratchet.edges.sandbox import PORT, WAIT_S, Diff, Found, SandboxClient, new_session
 from ratchet.edges.startfiles import FileMissing, read_files
+from ratchet.failpoints import Point, step
 from ratchet.ports import (
     SandboxAway,
     SandboxGone,
@@ -168,7 +169,7 @@ class KubeSandbox:
                 f"used ({wanted.ledger}): it was replaced."
             )
         client.ledger = info.ledger
-        await client.raise_epoch()
+        await step(Point.PREPARE_EPOCH, client.raise_epoch, SandboxAway)
         return SandboxReady(SandboxRef(wanted.generation, info.ledger, generation.name))
 
     async def _client_of(self, generation: Generation, pod: dict[str, Any]) -> SandboxClient | None:
