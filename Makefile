@@ -80,6 +80,17 @@ bench: $(READY) ## time and writes per turn, on the cluster; writes build/bench.
 bench-only:
 	$(BIN)/python -m benchmarks
 
+.PHONY: prove
+prove: $(READY) ## kill everything everywhere, count effects; 45 min (RUNS=20000 SEED=1 LONG=1 WRITE_DOCS=1)
+	@$(PYTHON) -m tools.with_cluster $(SELF) images load prove-only
+.PHONY: prove-only
+prove-only:
+	$(BIN)/python -m tests.proof $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) $(if $(LONG),--long) $(if $(WRITE_DOCS),--write-docs)
+
+.PHONY: prove-mutants
+prove-mutants: $(READY) ## put known faults in: does the proof find each of them?
+	$(BIN)/python -m tests.proof.mutants
+
 .PHONY: generate
 generate: $(READY) ## CRDs, their chart and docs/api.md, out of ratchet.api
 	$(BIN)/python -m ratchet.api.generate

@@ -5,12 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import shutil
-import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
@@ -22,6 +18,7 @@ from benchmarks.measure import measure
 from benchmarks.scripts import Run
 from tests.cluster import ClusterError, current
 from tests.e2e.kubectl import Refused
+from tools.circumstances import Circumstances, with_table
 
 REPO = Path(__file__).resolve().parents[1]
 RESULT = REPO / "build" / "bench.json"
@@ -43,13 +40,12 @@ def main() -> int:
     shutil.rmtree(NOTES, ignore_errors=True)
     NOTES.mkdir(parents=True)
     print(f"{fast.turns} turns at once, then {slow.turns} with a model of {SLOW_MODEL_S:g} s ...")
-    load = os.getloadavg()[0]
+    here = Circumstances.now()
     try:
         figures = asyncio.run(measure(current(), fast, slow, NOTES, profile=options.profile))
     except CANNOT_GO_ON as error:
         print(f"error: nothing was measured: {error!r}\nlogs: {NOTES}", file=sys.stderr)
         return 2
-    here = report.Circumstances(_commit(), _machine(), datetime.now(UTC).date(), load)
     _tell(figures, here, write_docs=options.write_docs)
     missed = [target for target in report.targets(figures) if not target.met]
     return 1 if options.check and missed else 0
@@ -75,32 +71,15 @@ def _arguments() -> argparse.Namespace:
     return options
 
 
-def _tell(figures: Figures, here: report.Circumstances, *, write_docs: bool) -> None:
+def _tell(figures: Figures, here: Circumstances, *, write_docs: bool) -> None:
     text = report.table(figures, here)
     print(text)
     found = report.as_json(figures, here)
     RESULT.write_text(json.dumps(found, indent=2) + "\n")
     print(f"\nwritten: {RESULT.relative_to(REPO)}")
     if write_docs:
-        PAGE.write_text(report.with_table(PAGE.read_text(), text))
+        PAGE.write_text(with_table(PAGE.read_text(), text, report.BEGIN, report.END))
         print(f"written: {PAGE.relative_to(REPO)}")
-
-
-def _commit() -> str:
-    """The commit that was measured; `+` behind it if tracked files differ from it."""
-    commit = _git("rev-parse", "--short=12", "HEAD")
-    return f"{commit}+" if _git("status", "--porcelain", "--untracked-files=no") else commit
-
-
-def _git(*words: str) -> str:
-    done = subprocess.run(("git", *words), cwd=REPO, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
-def _machine() -> str:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    system, python = platform.system(), f"Python {platform.python_version()}"
-    return f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.machine()}, {system}, {python}"
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 from benchmarks.figures import Figures, RunFigures
 from benchmarks.intervals import median, percentile
 from benchmarks.trace import Turn
+from tools.circumstances import Circumstances
 
 OWN_TARGET = 1.5
 """Most times of a bare create that our own part of a turn may take."""
@@ -36,17 +36,6 @@ class Target:
     @property
     def met(self) -> bool:
         return self.found <= self.most
-
-
-@dataclass(frozen=True, slots=True)
-class Circumstances:
-    """What a figure means nothing without."""
-
-    commit: str
-    machine: str
-    day: date
-    load: float
-    """Processes that wanted to run in the minute before (load average)."""
 
 
 def as_json(figures: Figures, circumstances: Circumstances) -> dict[str, Any]:
@@ -96,12 +85,10 @@ def targets(figures: Figures) -> tuple[Target, ...]:
 
 def table(figures: Figures, circumstances: Circumstances) -> str:
     """All that was found, as Markdown that reads well on a terminal, too."""
-    title = (
-        f"{circumstances.day}, commit {circumstances.commit}, {circumstances.machine}, "
-        f"load {circumstances.load:.1f} before."
-    )
     parts = (_times(figures), _writes(figures), _targets(figures), _doubts(figures))
-    return "\n".join((title, *(line for part in parts for line in ("", *part)))).rstrip()
+    return "\n".join(
+        (str(circumstances), *(line for part in parts for line in ("", *part)))
+    ).rstrip()
 
 
 def _times(figures: Figures) -> Iterator[str]:
@@ -171,15 +158,6 @@ def _header(*cells: str) -> Iterator[str]:
 
 def _row(first: str, *cells: str) -> str:
     return f"| {first:<34} | " + " | ".join(f"{cell:>13}" for cell in cells) + " |"
-
-
-def with_table(page: str, text: str) -> str:
-    """The page with this table between its two marks. Raises ValueError if it has no marks."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page needs the lines {BEGIN!r} and {END!r} round its table")
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
 
 
 def _samples(run: RunFigures, name: str) -> Sequence[float]:

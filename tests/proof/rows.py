@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from functools import reduce
 from itertools import chain
 from operator import add
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,36 @@ class Row:
     """Turns recorded in these runs."""
 
 
+def to_json(row: Row) -> dict[str, Any]:
+    """A row with its percentiles, as it is stored."""
+    return {
+        "level": row.level,
+        "fault": row.fault,
+        "runs": row.runs,
+        "kills": row.kills,
+        "turns": row.turns,
+        **asdict(row.findings),
+        "resume_p50_s": rounded(percentile(row.resume_s, 0.5)),
+        "resume_p99_s": rounded(percentile(row.resume_s, 0.99)),
+        "resume_s": [rounded(value) for value in row.resume_s],
+    }
+
+
+def from_json(stored: Mapping[str, Any]) -> Row:
+    """A stored row."""
+    findings = {each.name: stored[each.name] for each in fields(Findings)}
+    findings["remarks"] = tuple(findings["remarks"])
+    return Row(
+        stored["level"],
+        stored["fault"],
+        stored["runs"],
+        Findings(**findings),
+        tuple(stored["resume_s"]),
+        stored["kills"],
+        stored["turns"],
+    )
+
+
 def total(rows: Iterable[Row]) -> Findings:
     """All findings together."""
     return reduce(add, (row.findings for row in rows), Findings())
@@ -71,6 +102,11 @@ def percentile(values: Iterable[float], share: float) -> float | None:
     if not ordered:
         return None
     return ordered[max(0, min(len(ordered) - 1, round(share * len(ordered) + 0.5) - 1))]
+
+
+def rounded(value: float | None) -> float | None:
+    """To hundredths."""
+    return None if value is None else round(value, 2)
 
 
 def resumes(rows: Iterable[Row]) -> Iterator[float]:

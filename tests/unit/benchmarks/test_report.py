@@ -9,10 +9,11 @@ import pytest
 
 from benchmarks.figures import Figures, RunFigures
 from benchmarks.floor import Floor
-from benchmarks.report import BEGIN, END, Circumstances, as_json, table, targets, with_table
+from benchmarks.report import BEGIN, END, as_json, table, targets
 from benchmarks.scripts import Run
 from benchmarks.trace import Turn
 from benchmarks.writes import LEASE
+from tools.circumstances import Circumstances, with_table
 
 HERE = Circumstances("c0ffee" * 6, "2 cores, 24 GiB", date(2026, 11, 22), 0.3)
 TURN = Turn(wall=24.0, own=4.0, commit=15.0, tool=5.0, model=3.0, cpu=9.0)
@@ -88,8 +89,8 @@ def test_the_table_doubts_writes_that_the_operator_did_not_make() -> None:
 
 def test_a_page_gets_its_table_and_keeps_the_rest() -> None:
     page = f"# Title\n\n{BEGIN}\nold\n{END}\n\nRest.\n"
-    once = with_table(page, "new")
+    once = with_table(page, "new", BEGIN, END)
     assert once == f"# Title\n\n{BEGIN}\nnew\n{END}\n\nRest.\n"
-    assert with_table(once, "newer").count("new") == 1
+    assert with_table(once, "newer", BEGIN, END).count("new") == 1
     with pytest.raises(ValueError, match="needs the lines"):
-        with_table("# Title\n", "new")
+        with_table("# Title\n", "new", BEGIN, END)
