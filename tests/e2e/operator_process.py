@@ -29,6 +29,11 @@ def free_port() -> int:
         return port
 
 
+def state_of(pid: int) -> str:
+    """The letter of a process's state, as proc(5) has it; T is stopped. Raises FileNotFoundError."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 @dataclass(slots=True)
 class OperatorProcess:
     """One operator. Use as `async with`; `kill` and `start` may be repeated in between."""
@@ -38,6 +43,11 @@ class OperatorProcess:
     images: dict[str, str]
     log: Path
     module: str = "ratchet.shell.main"
+    pod: str = ""
+    """Who it says it is: the same at every start, as the containers of one pod are. Empty: another
+    at every start, as pods are."""
+    more: dict[str, str] = field(default_factory=dict)
+    """Further variables of its environment, from the next start on."""
     port: int = field(default_factory=free_port)
     process: asyncio.subprocess.Process | None = None
     starts: int = 0
@@ -51,6 +61,11 @@ class OperatorProcess:
 
     async def start(self) -> None:
         """Start it, and wait until it is ready: the Lease is held and the watch delivers."""
+        await self.launch()
+        await self.ready()
+
+    async def launch(self) -> None:
+        """Start it."""
         self.starts += 1
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
@@ -62,7 +77,11 @@ class OperatorProcess:
                 stdout=log,
                 stderr=log,
             )
-        async with asyncio.timeout(READY_WITHIN_S), aiohttp.ClientSession() as session:
+
+    async def ready(self, within_s: float = READY_WITHIN_S) -> None:
+        """Wait until it is ready."""
+        assert self.process is not None
+        async with asyncio.timeout(within_s), aiohttp.ClientSession() as session:
             while not await self._is_ready(session):
                 assert self.process.returncode is None, f"the operator ended: {self.tail()}"
                 await asyncio.sleep(0.05)
@@ -81,17 +100,49 @@ class OperatorProcess:
             "KUBECONFIG": self.kubeconfig,
             "RATCHET_NAMESPACE": self.namespace,
             "RATCHET_WATCH_NAMESPACES": self.namespace,
-            "RATCHET_POD": f"operator-{self.starts}",
+            "RATCHET_POD": self.pod or f"operator-{self.starts}",
             "RATCHET_PROBE_PORT": str(self.port),
             "RATCHET_SERVER_IMAGE": self.images["server"],
             "RATCHET_RUNNER_IMAGE": self.images["runner"],
+            **self.more,
         }
 
     async def kill(self) -> None:
         """SIGKILL: no goodbye, no release of the Lease."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGKILL)
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGKILL)
         await self.process.wait()
+
+    async def died(self, within_s: float) -> int | None:
+        """Wait for its end; the exit code, or None if it lives on."""
+        assert self.process is not None
+        try:
+            async with asyncio.timeout(within_s):
+                return await self.process.wait()
+        except TimeoutError:
+            return None
+
+    async def stands_still(self, within_s: float) -> bool:
+        """Wait until it has been stopped by SIGSTOP; False if it does not come to that."""
+        assert self.process is not None
+        try:
+            async with asyncio.timeout(within_s):
+                while state_of(self.process.pid) != "T":  # noqa: ASYNC110 - there is no event
+                    await asyncio.sleep(0.02)
+        except (TimeoutError, FileNotFoundError):
+            return False
+        return True
+
+    def pause(self) -> None:
+        """SIGSTOP: it stands still and knows nothing of it."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """SIGCONT."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL where that does not help in time."""
