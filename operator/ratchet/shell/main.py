@@ -85,7 +85,7 @@ async def operate(settings: Settings, around: Callable[[World], World] = unchang
         probes = await _probes(settings, freshness, leadership)
         holding = asyncio.create_task(leadership.run(supervisor.leadership_changed))
         try:
-            await _watch(settings, supervisor, freshness)
+            await watch(settings, supervisor, freshness)
         finally:
             await supervisor.stop()
             holding.cancel()
@@ -114,7 +114,7 @@ async def _probes(
     return await serve_probes(settings.probe_port, lambda: freshness.stale() or leadership.problem)
 
 
-async def _watch(settings: Settings, supervisor: Supervisor, freshness: Freshness) -> None:
+async def watch(settings: Settings, supervisor: Supervisor, freshness: Freshness) -> None:
     """Let kopf watch until a signal ends it."""
     registry = kopf.OperatorRegistry()
     register(registry, supervisor, freshness)
@@ -125,14 +125,15 @@ async def _watch(settings: Settings, supervisor: Supervisor, freshness: Freshnes
 
     await kopf.operator(
         registry=registry,
-        settings=_kopf_settings(),
+        settings=kopf_settings(),
         standalone=True,
         clusterwide=not settings.watch_namespaces,
         namespaces=settings.watch_namespaces,
     )
 
 
-def _kopf_settings() -> kopf.OperatorSettings:
+def kopf_settings() -> kopf.OperatorSettings:
+    """What of kopf is as we need it; `tests/kopf_contract` holds what kopf makes of it."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True
