@@ -1,19 +1,21 @@
-"""Command line: python3 -m tests.cluster up|down|status|kubeconfig|load|build-image."""
+"""Command line: python3 -m tests.cluster up|down|status|kubeconfig|load|stop|start|build-image."""
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.cluster import description, given, image_builder, kind, providers
+from tests.cluster import description, folders, given, image_builder, kind, providers
 from tests.cluster.errors import ClusterError
-from tests.cluster.local import health, machine
+from tests.cluster.local import health, layout, machine
 from tests.cluster.providers import Provider
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m tests.cluster", description=__doc__)
+    parser.add_argument("--name", help=f"another cluster of this checkout; sets {folders.NAME}")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start this checkout's cluster, or leave it if it is up")
     commands.add_parser("down", help="end it; binaries and base images stay in the cache")
@@ -21,6 +23,14 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("kubeconfig", help="print the path of its kubeconfig")
     load = commands.add_parser("load", help="bring images into the cluster")
     load.add_argument("archive", nargs="+", type=Path, help="tar file as `docker save` makes it")
+    stop = commands.add_parser("stop", help="stop one part of a local cluster")
+    stop.add_argument("part", choices=layout.PARTS)
+    stop.add_argument("--signal", choices=("TERM", "KILL", "STOP"), default="TERM")
+    start = commands.add_parser("start", help="start a part again, or let a stopped one go on")
+    start.add_argument("part", choices=layout.PARTS)
+    start.add_argument(
+        "more", nargs="*", metavar="FLAG", help="flags until its next start, after --"
+    )
     build = commands.add_parser("build-image", help="build an image; prints its tar file's path")
     build.add_argument("--file", required=True, type=Path, help="the Dockerfile")
     build.add_argument("--tag", required=True, help="NAME:TAG of the image")
@@ -92,6 +102,8 @@ def _load(archives: Sequence[Path]) -> None:
 def main(words: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(words)
+    if options.name is not None:
+        os.environ[folders.NAME] = options.name
     try:
         match options.command:
             case "up":
@@ -104,6 +116,10 @@ def main(words: Sequence[str]) -> int:
                 print(description.current().kubeconfig)
             case "load":
                 _load(options.archive)
+            case "stop":
+                machine.stop_part(options.part, signal.Signals[f"SIG{options.signal}"])
+            case "start":
+                machine.start_part(options.part, options.more)
             case "build-image":
                 _build(options)
             case _:  # argparse admits no other.

@@ -4,8 +4,9 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from tests.cluster import folders
 from tests.cluster.errors import ClusterError
-from tests.cluster.folders import BUILD, write_text
+from tests.cluster.folders import write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +31,17 @@ class Cluster:
     """Process of each component, by name; only for a local cluster."""
 
 
-def write(cluster: Cluster, folder: Path = BUILD) -> None:
+def write(cluster: Cluster, folder: Path | None = None) -> None:
     """Leave the description where `current` finds it."""
-    write_text(folder / "env.json", json.dumps(asdict(cluster), indent=2) + "\n")
+    write_text(
+        (folder or folders.build()) / "env.json", json.dumps(asdict(cluster), indent=2) + "\n"
+    )
 
 
-def forget(folder: Path = BUILD) -> None:
+def forget(folder: Path | None = None) -> None:
     """Remove description and kubeconfig."""
     for name in ("env.json", "kubeconfig"):
-        (folder / name).unlink(missing_ok=True)
+        ((folder or folders.build()) / name).unlink(missing_ok=True)
 
 
 def with_pids(cluster: Cluster, pids: dict[str, int]) -> Cluster:
@@ -46,14 +49,15 @@ def with_pids(cluster: Cluster, pids: dict[str, int]) -> Cluster:
     return replace(cluster, pids=dict(pids))
 
 
-def current(folder: Path = BUILD) -> Cluster:
-    """The cluster of this checkout.
+def current(folder: Path | None = None) -> Cluster:
+    """The cluster of this checkout; the one that RATCHET_CLUSTER names, or that of a folder.
 
     Raises `ClusterError` if none was started.
     """
+    file = (folder or folders.build()) / "env.json"
     try:
-        return Cluster(**json.loads((folder / "env.json").read_text()))
+        return Cluster(**json.loads(file.read_text()))
     except FileNotFoundError as error:
         raise ClusterError("this checkout has no cluster: run `make cluster-up`") from error
     except (ValueError, TypeError) as error:
-        raise ClusterError(f"{folder}/env.json is damaged: run `make cluster-up`") from error
+        raise ClusterError(f"{file} is damaged: run `make cluster-up`") from error

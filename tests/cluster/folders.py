@@ -7,14 +7,36 @@ checkout builds nothing again and never takes the addresses of the first.
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.cluster.errors import ClusterError
+
 CHECKOUT = Path(__file__).resolve().parents[2]
-BUILD = CHECKOUT / "build" / "cluster"
+NAME = "RATCHET_CLUSTER"
+"""Variable that names another cluster of this checkout; unset or empty, it is the usual one."""
+
+
+def name() -> str:
+    """Name of the cluster that is meant; empty for the usual one. Raises `ClusterError`."""
+    given = os.environ.get(NAME, "")
+    if given and re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", given) is None:
+        raise ClusterError(f"{NAME}={given}: use up to 32 of a-z, 0-9 and - within")
+    return given
+
+
+def build() -> Path:
+    """Folder of the cluster that is meant, in the checkout."""
+    return CHECKOUT / "build" / (f"cluster-{name()}" if name() else "cluster")
+
+
+def owner() -> str:
+    """Folder that the cluster's slot is registered for, and without which it is abandoned."""
+    return str(build() if name() else CHECKOUT)
 
 
 def _base(variable: str, default: str) -> Path:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from enum import Enum
 
+from tests.cluster import folders
 from tests.cluster.errors import ClusterError
 
 
@@ -20,9 +21,12 @@ class Provider(Enum):
 def choose(environment: Mapping[str, str], docker_answers: bool) -> Provider:
     """The provider for this environment.
 
-    A current context is never taken unasked. Raises `ClusterError` if RATCHET_CONTEXT is set and
+    A current context is never taken unasked; what RATCHET_CLUSTER names is always a local cluster,
+    whose parts can be stopped one by one. Raises `ClusterError` if RATCHET_CONTEXT is set and
     REGISTRY is not.
     """
+    if environment.get(folders.NAME):
+        return Provider.LOCAL
     if context := environment.get("RATCHET_CONTEXT"):
         if not environment.get("REGISTRY"):
             raise ClusterError(

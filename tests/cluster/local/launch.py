@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from json import dumps
 from pathlib import Path
@@ -32,10 +33,10 @@ def everything(slot: Slot, programs: Path) -> Record:
     layout.write_files(slot)
     known = _start_node(slot, programs)
     for name in layout.FIRST:
-        known = _start_part(slot, known, name)
+        known = start_part(slot, known, name)
     wait_until("the API server to be ready", lambda: health.apiserver_is_ready(slot), 90.0)
     for name in layout.LATER:
-        known = _start_part(slot, known, name)
+        known = start_part(slot, known, name)
     _equip(slot, known, programs)
     _check(slot, known)
     return known
@@ -54,7 +55,7 @@ def repair(slot: Slot, known: Record) -> Record:
 
 
 def _revive(slot: Slot, known: Record, name: str) -> Record:
-    return _start_part(slot, known, name) if name in health.broken_parts(known) else known
+    return start_part(slot, known, name) if name in health.broken_parts(known) else known
 
 
 def _start_node(slot: Slot, programs: Path) -> Record:
@@ -101,11 +102,11 @@ def enter(known: Record) -> list[str]:
     return ["nsenter", "-t", str(known.init.pid), "-m", "-n", "-p", "-u", "-i", "--"]
 
 
-def _start_part(slot: Slot, known: Record, name: str) -> Record:
+def start_part(slot: Slot, known: Record, name: str, more: Sequence[str] = ()) -> Record:
     """Start one part inside the node; it becomes a child of the node's first process."""
     log = f"{controlplane.STATE}/logs/{name}.log"
     detach = 'cd / && setsid "$@" >>"$0" 2>&1 </dev/null & echo $!'
-    argv = layout.commands(slot)[name]
+    argv = [*layout.commands(slot)[name], *more]
     path = f"{controlplane.BIN}:{SYSTEM_PATH}"
     clean = ["env", "-i", f"PATH={path}", "HOME=/root", "sh", "-c", detach, log, *argv]
     inner = int(run([*enter(known), *clean]).strip())

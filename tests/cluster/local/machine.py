@@ -1,13 +1,14 @@
 """The local cluster as a whole: up, down, load and status of one checkout's slot."""
 
 import os
-from collections.abc import Iterator, Mapping
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster import description, folders
-from tests.cluster.commands import say, step
+from tests.cluster.commands import say, step, wait_until
 from tests.cluster.description import Cluster
 from tests.cluster.errors import ClusterError
 from tests.cluster.local import (
@@ -39,18 +40,19 @@ def _held(slot: Slot) -> Iterator[None]:
 
 
 def _allocate() -> Slot:
+    Path(folders.owner()).mkdir(parents=True, exist_ok=True)
     with folders.locked(folders.state() / "slots.lock", "choosing a place for the cluster"):
         cleanup.end_abandoned(_registry())
         taken = slots.read(_registry())
-        slot = slots.choose(taken, str(folders.CHECKOUT), network.routes())
-        slots.save(_registry(), {**taken, slot.number: str(folders.CHECKOUT)})
+        slot = slots.choose(taken, folders.owner(), network.routes())
+        slots.save(_registry(), {**taken, slot.number: folders.owner()})
     return slot
 
 
 def _own() -> Slot | None:
     """The slot of this checkout, if it has one."""
     for number, owner in slots.read(_registry()).items():
-        if owner == str(folders.CHECKOUT):
+        if owner == folders.owner():
             return Slot(number)
     return None
 
@@ -121,7 +123,7 @@ def _start(slot: Slot, programs: Path) -> Cluster:
 
 
 def _describe(slot: Slot, known: Record) -> Cluster:
-    target = folders.BUILD / "kubeconfig"
+    target = folders.build() / "kubeconfig"
     folders.write_text(target, (record.folder(slot) / "admin.json").read_text(), mode=0o600)
     return Cluster(
         provider="local",
@@ -158,12 +160,46 @@ def down_if_root() -> None:
 
 def load(tar: Path) -> None:
     """Import a docker-archive into this checkout's cluster."""
+    slot, known = _alive()
+    with _held(slot):
+        images.load(launch.enter(known), record.folder(slot), tar)
+
+
+def stop_part(name: str, how: signal.Signals = signal.SIGTERM) -> None:
+    """Send a signal to one part; unless it is SIGSTOP, wait until the part has ended.
+
+    Nothing starts it again but `start_part` and `up`.
+    """
+    _, known = _alive()
+    part = known.parts.get(name)
+    if part is None or not processes.alive(part):
+        raise ClusterError(f"{name} does not run: start it again with `start {name}`")
+    os.kill(part.pid, how)
+    if how is not signal.SIGSTOP:
+        wait_until(f"{name} to end", lambda: not processes.alive(part), 60.0)
+
+
+def start_part(name: str, more: Sequence[str] = ()) -> None:
+    """Start one part that was stopped; `more` are flags that it has until its next start.
+
+    A part that SIGSTOP holds goes on.
+    """
+    slot, known = _alive()
+    part = known.parts.get(name)
+    if part is not None and processes.alive(part):
+        os.kill(part.pid, signal.SIGCONT)
+        return
+    with _held(slot):
+        known = launch.start_part(slot, known, name, more)
+        description.write(_describe(slot, known))
+
+
+def _alive() -> tuple[Slot, Record]:
     slot = _own()
     known = record.read(slot) if slot is not None else None
     if slot is None or known is None or not processes.alive(known.init):
         raise ClusterError("this checkout has no cluster: run `make cluster-up`")
-    with _held(slot):
-        images.load(launch.enter(known), record.folder(slot), tar)
+    return slot, known
 
 
 @dataclass(frozen=True, slots=True)

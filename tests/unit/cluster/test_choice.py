@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster, ClusterError, current, description, kind, providers
+from tests.cluster import (
+    Cluster,
+    ClusterError,
+    current,
+    description,
+    folders,
+    kind,
+    providers,
+)
 from tests.cluster.local import binaries
 from tests.cluster.providers import Provider
 
@@ -26,6 +34,31 @@ def test_a_current_context_is_never_taken_unasked() -> None:
 
 def test_kind_is_used_where_docker_answers() -> None:
     assert providers.choose({}, docker_answers=True) is Provider.KIND
+
+
+def test_another_cluster_of_the_checkout_is_a_local_one_whatever_else_there_is() -> None:
+    everything = {"RATCHET_CLUSTER": "proof", "RATCHET_CONTEXT": "prod", "REGISTRY": "r.example"}
+    assert providers.choose(everything, docker_answers=True) is Provider.LOCAL
+
+
+def test_another_cluster_has_a_folder_and_an_owner_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RATCHET_CLUSTER", raising=False)
+    assert folders.build() == folders.CHECKOUT / "build" / "cluster"
+    assert folders.owner() == str(folders.CHECKOUT)
+    monkeypatch.setenv("RATCHET_CLUSTER", "proof")
+    assert folders.build() == folders.CHECKOUT / "build" / "cluster-proof"
+    assert folders.owner() == str(folders.build())
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "A", "-a", "a" * 33])
+def test_a_name_that_is_no_plain_word_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RATCHET_CLUSTER", name)
+    with pytest.raises(ClusterError, match="a-z, 0-9"):
+        folders.build()
 
 
 def test_two_checkouts_have_two_kind_clusters() -> None:
