@@ -30,11 +30,13 @@ from ratchet.core.replies import FailureKind, ModelFailure
 from ratchet.core.state import State
 from ratchet.core.status import Summary
 from ratchet.core.tools import enabled_tools
+from ratchet.failpoints import Faults, enable
 from ratchet.fakes.clock import BEGIN, LoopClock, run
 from ratchet.fakes.journal import FakeJournals, Stage, Store, StoredTask
 from ratchet.fakes.model import Answer, FakeModel, Play, calls, script
 from ratchet.fakes.sandbox import FakePod, FakeSandboxes
-from ratchet.ports import JournalAway, Model, Sandbox, TaskRef
+from ratchet.ports import JournalAway, Journals, Model, Sandbox, TaskRef
+from ratchet.shell import failing as failpoints
 from ratchet.shell.runner import Outside, Runner
 
 BEFORE, AFTER = Stage.BEFORE, Stage.AFTER
@@ -164,6 +166,8 @@ class World:
         self.rules: list[Rule] = []
         self.hooks: list[Callable[[str, Stage], Awaitable[None]]] = []
         self.owners: list[Owner] = []
+        self.faults: Callable[[Owner], Faults] | None = None
+        """What goes wrong at an owner's failpoints; without it its ports have none."""
         self.effects: list[Effect] = []
         self.seen: list[Seen] = []
         self.heads: list[tuple[Record, ...]] = []
@@ -237,7 +241,8 @@ class World:
         """A process claims the task and runs it."""
         owner = Owner(name or f"op-{len(self.owners) + 1}")
         self.owners.append(owner)
-        owner.work = asyncio.create_task(self._work(owner))
+        with enable(self.faults(owner) if self.faults else None):
+            owner.work = asyncio.create_task(self._work(owner))
         return owner
 
     async def run_to_end(self, *, check: bool = True) -> State:
@@ -263,7 +268,9 @@ class World:
     async def _work(self, owner: Owner) -> State | None:
         clock = LoopClock()
         hook = functools.partial(self._hook, owner)
-        journals = FakeJournals(self.store, hook)
+        journals: Journals = FakeJournals(self.store, hook)
+        if self.faults:
+            journals = failpoints.FailingJournals(journals)
         try:
             claimed = await journals.claim(TASK, owner.name, clock.now())
         except JournalAway:
@@ -272,10 +279,12 @@ class World:
             return None
         claim, journal = claimed
         self.tell(owner.name, f"claims the task, epoch {claim.epoch}")
+        model = cast(Model, Hooked(self.model, hook))
+        sandbox = cast(Sandbox, Hooked(self.sandboxes.of(TASK, claim.epoch), hook))
         outside = Outside(
             journal,
-            cast(Model, Hooked(self.model, hook)),
-            cast(Sandbox, Hooked(self.sandboxes.of(TASK, claim.epoch), hook)),
+            failpoints.FailingModel(model) if self.faults else model,
+            failpoints.FailingSandbox(sandbox) if self.faults else sandbox,
             clock,
             lambda _tool, _arguments: None,
             lambda: 0.5,
