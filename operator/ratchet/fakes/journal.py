@@ -7,21 +7,30 @@ after one is an answer that was lost.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
+from functools import partial
+from typing import TypeVar
 
 from ratchet.core.conditions import TERMINAL_PHASES
 from ratchet.core.config import Config
 from ratchet.core.facts import Asking, SandboxRef
 from ratchet.core.records import End, Record, Rerun, Result, Start, Turn, start_hash, with_results
 from ratchet.core.status import Summary
-from ratchet.ports import Claim, JournalRefused, OwnershipLost, TaskRef
+from ratchet.failpoints import Point, step
+from ratchet.ports import Claim, JournalAway, JournalRefused, OwnershipLost, TaskRef
 
 MAX_RECORD = 1_500_000
 """Bytes of a record; etcd takes 1.5 MiB."""
+TRIES = 4
+"""Times that a claim is tried on what was read anew."""
+
+T = TypeVar("T")
 
 
 class Stage(Enum):
@@ -58,6 +67,13 @@ class StoredTask:
     summaries: int = 0
     """Writes of the status so far, claims left out."""
     records: dict[int, Record] = field(default_factory=dict)
+    versions: Counter[int] = field(default_factory=Counter)
+    """By number of a turn: how often it was written over."""
+
+    @property
+    def version(self) -> Hashable:
+        """What differs after every write of the task itself."""
+        return self.epoch, self.cancel, self.asking, self.sandbox, self.summaries
 
     @property
     def finished(self) -> bool:
@@ -104,26 +120,50 @@ class FakeJournals:
     async def claim(
         self, task: TaskRef, holder: str, now: datetime
     ) -> tuple[Claim, FakeJournal] | None:
-        """Become the owner; see ports.Journals."""
+        """Become the owner; see ports.Journals. Request by request, as at an API server."""
         await self._faults("claim", Stage.BEFORE)
-        stored = self._store.find(task)
-        if stored is None or stored.finished:
-            return None
-        _become_owner(stored, holder, now)
-        stored.records.setdefault(0, _start(stored))
-        claim = _claim(stored)
-        await self._faults("claim", Stage.AFTER)
-        return claim, FakeJournal(self._store, task, claim.epoch, self._faults)
+        for _ in range(TRIES):
+            stored = self._store.find(task)
+            if stored is None or stored.finished:
+                return None
+            try:
+                claim, seen = await self._claim(stored, holder, now)
+            except _Changed:
+                continue
+            await self._faults("claim", Stage.AFTER)
+            return claim, FakeJournal(self._store, task, claim.epoch, self._faults, seen)
+        raise JournalAway(f"task {task} was changed {TRIES} times while it was being claimed")
+
+    async def _claim(
+        self, task: StoredTask, holder: str, now: datetime
+    ) -> tuple[Claim, dict[int, int]]:
+        """The claim, and the versions of the turns that may still be written."""
+        began = 0 in task.records
+        lost = task.asking is not None and task.asking.turn not in task.records
+        claim = await _become_owner(task, holder, now, lost=lost)
+        records: tuple[Record, ...] = ()
+        seen: dict[int, int] = {}
+        if began or claim.epoch > 1:
+            records, seen = await step(Point.CLAIM_READ, _request(lambda: _read(task)), JournalAway)
+        if claim.epoch > 1:
+            for number, version in seen.items():
+                fence = _request(partial(_fence, task, number, version))
+                seen[number] = await step(Point.CLAIM_FENCE, fence, JournalAway)
+        return _with_records(claim, records or (await _start(task, claim.epoch),), lost), seen
 
 
 class FakeJournal:
     """The records and the status of one task, under one claim (ports.Journal)."""
 
-    def __init__(self, store: Store, task: TaskRef, epoch: int, faults: Faults) -> None:
+    def __init__(
+        self, store: Store, task: TaskRef, epoch: int, faults: Faults, seen: Mapping[int, int]
+    ) -> None:
         self._store = store
         self._task = task
         self._epoch = epoch
         self._faults = faults
+        self._seen = dict(seen)
+        """The version of each turn that was read or written last."""
 
     async def append(self, record: Turn | End) -> tuple[Turn | End, bool]:
         """Create a record; see ports.Journal."""
@@ -135,6 +175,8 @@ class FakeJournal:
         stored = records.setdefault(record.number, _bare(record))
         if isinstance(stored, Start):
             raise JournalRefused(f"record {record.number} of {self._task} is a second Start")
+        if task is not None:
+            self._seen[record.number] = task.versions[record.number]
         await self._faults("append", Stage.AFTER)
         return stored, _bare(stored) == _bare(record)
 
@@ -143,12 +185,12 @@ class FakeJournal:
         await self._faults("record_results", Stage.BEFORE)
         task, stored = self._turn(turn)
         if stored.results is None:
-            self._ours()
+            self._over_what_was_read(task, turn.number)
             if stored.reruns != turn.reruns:
                 raise JournalRefused(f"turn {turn.number} of {self._task} has other re-runs")
             stored = with_results(stored, results)
             _check(stored)
-            task.records[turn.number] = stored
+            self._write(task, stored)
         await self._faults("record_results", Stage.AFTER)
         return stored
 
@@ -158,9 +200,9 @@ class FakeJournal:
         task, stored = self._turn(turn)
         known = {known.key for known in stored.reruns}
         if stored.results is None and rerun.key not in known:
-            self._ours()
+            self._over_what_was_read(task, turn.number)
             stored = replace(stored, reruns=(*stored.reruns, rerun))
-            task.records[turn.number] = stored
+            self._write(task, stored)
         await self._faults("record_rerun", Stage.AFTER)
         return stored
 
@@ -197,6 +239,19 @@ class FakeJournal:
             raise OwnershipLost(text)
         return task
 
+    def _over_what_was_read(self, task: StoredTask, number: int) -> None:
+        """A version that we saw may be written over unasked; of another one the owner is asked first.
+
+        So an owner before us can write until its turn is fenced, as on an API server.
+        """
+        if self._seen.get(number) != task.versions[number]:
+            self._ours()
+
+    def _write(self, task: StoredTask, turn: Turn) -> None:
+        task.records[turn.number] = turn
+        task.versions[turn.number] += 1
+        self._seen[turn.number] = task.versions[turn.number]
+
     def _turn(self, turn: Turn) -> tuple[StoredTask, Turn]:
         task = self._found()
         stored = task.records.get(turn.number)
@@ -206,20 +261,75 @@ class FakeJournal:
         return task, stored
 
 
-def _become_owner(task: StoredTask, holder: str, now: datetime) -> None:
+class _Changed(Exception):
+    """The object is not as it was read."""
+
+
+def _request(act: Callable[[], T]) -> Callable[[], Awaitable[T]]:
+    """A request: other tasks may run before it arrives, and then it is done at once."""
+
+    async def send() -> T:
+        await asyncio.sleep(0)
+        return act()
+
+    return send
+
+
+async def _become_owner(task: StoredTask, holder: str, now: datetime, *, lost: bool) -> Claim:
+    """Raise the epoch, if the task is as it is now. The claim is without its records."""
+    version, epoch = task.version, task.epoch + 1
+
+    def take() -> Claim:
+        if task.version != version:
+            raise _Changed
+        _take(task, holder, now, lost=lost)
+        return _claim(task)
+
+    try:
+        return await step(Point.CLAIM_OWNER, _request(take), JournalAway)
+    except JournalAway:
+        if (task.holder, task.epoch) != (holder, epoch):
+            raise
+        return _claim(task)
+
+
+def _take(task: StoredTask, holder: str, now: datetime, *, lost: bool) -> None:
     task.holder = holder
     task.epoch += 1
     if task.started is None:
         task.started = now.replace(microsecond=0)
         seconds = task.config.active_deadline_s
         task.deadline = None if seconds is None else task.started + timedelta(seconds=seconds)
-    if task.asking is not None and task.asking.turn not in task.records:
+    if task.asking is not None and lost:
         task.asking = replace(task.asking, lost=task.asking.lost + 1)
         task.lost_requests += 1
 
 
-def _start(task: StoredTask) -> Start:
-    return Start(task.config, task.epoch, start_hash(task.config.to_json()))
+def _read(task: StoredTask) -> tuple[tuple[Record, ...], dict[int, int]]:
+    """The journal, and the versions of its open turns."""
+    records = task.journal
+    open_turns = [r.number for r in records if isinstance(r, Turn) and not r.complete]
+    return records, {number: task.versions[number] for number in open_turns}
+
+
+def _fence(task: StoredTask, number: int, version: int) -> int:
+    """A new version of a turn, which no owner before this one can have seen."""
+    if task.versions[number] != version:
+        raise _Changed
+    task.versions[number] += 1
+    return task.versions[number]
+
+
+async def _start(task: StoredTask, epoch: int) -> Record:
+    """Create record 0, or take the one that is there."""
+    start = Start(task.config, epoch, start_hash(task.config.to_json()))
+    create = _request(lambda: task.records.setdefault(0, start))
+    try:
+        return await step(Point.CLAIM_START, create, JournalAway)
+    except JournalAway:
+        if 0 not in task.records:
+            raise
+        return task.records[0]
 
 
 def _claim(task: StoredTask) -> Claim:
@@ -233,8 +343,17 @@ def _claim(task: StoredTask) -> Claim:
         asking=task.asking,
         lost_requests=task.lost_requests,
         sandbox=task.sandbox,
-        records=task.journal,
+        records=(),
     )
+
+
+def _with_records(claim: Claim, records: tuple[Record, ...], lost: bool) -> Claim:
+    """The claim with the journal; an owner before us may have recorded its reply after all."""
+    asking = claim.asking
+    if lost and asking is not None and asking.turn in {record.number for record in records}:
+        asking = replace(asking, lost=asking.lost - 1)
+        claim = replace(claim, asking=asking, lost_requests=claim.lost_requests - 1)
+    return replace(claim, records=records)
 
 
 def _summarise(task: StoredTask, summary: Summary) -> None:

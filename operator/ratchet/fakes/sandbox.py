@@ -7,13 +7,16 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from ratchet.core.conditions import Reason
 from ratchet.core.config import Config
 from ratchet.core.facts import CallOrder, Receipt, SandboxRef
 from ratchet.core.records import Outcome, Patch
+from ratchet.failpoints import Point, step
 from ratchet.ports import (
+    JournalAway,
     SandboxAway,
     SandboxGone,
     SandboxPending,
@@ -52,6 +55,7 @@ class FakePod:
     ledger: str
     alive: bool = True
     ready: bool = True
+    has_secret: bool = False
     epoch: int = 0
     files: dict[str, str] = field(default_factory=dict)
     receipts: dict[str, Receipt | None] = field(default_factory=dict)
@@ -120,6 +124,8 @@ class FakeSandbox:
     epoch: int
     generation: int = 0
     """Of the sandbox that answered last: calls go there and nowhere else."""
+    _complete: str = ""
+    """Ledger of the pod that is known to have all that it needs."""
 
     async def prepare(
         self, config: Config, wanted: SandboxRef
@@ -128,22 +134,44 @@ class FakeSandbox:
         await asyncio.sleep(0)
         pod = self.home.pods.get((self.task.uid, wanted.generation))
         if pod is None and not wanted.ledger:
-            pod = FakePod(wanted.generation, f"{self.task.uid[:4]}-ledger-{wanted.generation}")
-            pod.files = {file.path: file.content or "" for file in config.files}
-            self.home.pods[self.task.uid, wanted.generation] = pod
-            if self.home.start_delay_s:
-                pod.ready = False
-                asyncio.get_running_loop().call_later(self.home.start_delay_s, self._start, pod)
+            pod = await step(Point.PREPARE_POD, partial(self._make, config, wanted), JournalAway)
         if pod is None or not pod.alive:
             return SandboxGone("the pod is gone")
+        if not pod.ready and not wanted.ledger and self._complete != pod.ledger:
+            # Another owner made it, or we were interrupted: parts of it may be missing.
+            await step(Point.PREPARE_SECRET, partial(self._make_secret, pod), JournalAway)
+            self._complete = pod.ledger
         if not pod.ready:
             return SandboxPending(Reason.SANDBOX_STARTING, "the pod is being made")
-        self._fence(pod)
         self.generation = wanted.generation
+        await step(Point.PREPARE_EPOCH, self._raise_epoch, SandboxAway)
         return SandboxReady(SandboxRef(wanted.generation, pod.ledger, f"pod-{wanted.generation}"))
+
+    async def _make(self, config: Config, wanted: SandboxRef) -> FakePod:
+        """Make the pod, or find the one that has its name."""
+        await asyncio.sleep(0)
+        ledger = f"{self.task.uid[:4]}-ledger-{wanted.generation}"
+        pod = FakePod(wanted.generation, ledger, ready=False)
+        pod.files = {file.path: file.content or "" for file in config.files}
+        return self.home.pods.setdefault((self.task.uid, wanted.generation), pod)
+
+    async def _make_secret(self, pod: FakePod) -> None:
+        """Make what the pod waits for; without it the pod never starts."""
+        await asyncio.sleep(0)
+        if pod.has_secret:
+            return
+        pod.has_secret = True
+        if self.home.start_delay_s:
+            asyncio.get_running_loop().call_later(self.home.start_delay_s, self._start, pod)
+        else:
+            self._start(pod)
 
     def _start(self, pod: FakePod) -> None:
         pod.ready = True
+
+    async def _raise_epoch(self) -> None:
+        await asyncio.sleep(0)
+        self._pod()
 
     def _fence(self, pod: FakePod) -> None:
         if self.epoch < pod.epoch:
