@@ -6,10 +6,11 @@ Only where faults are switched on is a world made of these; the names are in
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from ratchet.core.conditions import TERMINAL_PHASES
+from ratchet.core.conditions import TERMINAL_PHASES, Phase
 from ratchet.core.config import Config
 from ratchet.core.facts import Asking, CallOrder, Receipt, SandboxRef
 from ratchet.core.records import End, Patch, Rerun, Result, Turn
@@ -60,11 +61,20 @@ class FailingJournals:
         return claim, FailingJournal(journal)
 
 
+@dataclass(slots=True)
+class _Shown:
+    """What the status showed after the last write of this owner."""
+
+    phase: Phase | None = None
+    turns: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class FailingJournal:
     """ports.Journal"""
 
     inner: Journal
+    shown: _Shown = field(default_factory=_Shown)
 
     async def append(self, record: Turn | End) -> tuple[Turn | End, bool]:
         point = Point.APPEND_END if isinstance(record, End) else Point.APPEND_TURN
@@ -81,15 +91,47 @@ class FailingJournal:
         )
 
     async def mark_asking(self, asking: Asking, summary: Summary) -> None:
-        await step(Point.MARK_ASKING, lambda: self.inner.mark_asking(asking, summary), JournalAway)
+        await self._show(
+            Point.MARK_ASKING, summary, lambda: self.inner.mark_asking(asking, summary)
+        )
 
     async def set_sandbox(self, sandbox: SandboxRef) -> None:
         point = Point.BIND_LEDGER if sandbox.ledger else Point.RAISE_GENERATION
-        await step(point, lambda: self.inner.set_sandbox(sandbox), JournalAway)
+        arrived = False
+
+        async def deliver() -> None:
+            """Over the one version that was read: delivered again, it finds another one."""
+            nonlocal arrived
+            if arrived:
+                raise JournalAway("the status is not as it was when this was sent")
+            await self.inner.set_sandbox(sandbox)
+            arrived = True
+
+        await step(point, deliver, JournalAway)
 
     async def summarise(self, summary: Summary) -> None:
         point = Point.CONCLUDE if summary.phase in TERMINAL_PHASES else Point.SUMMARISE
-        await step(point, lambda: self.inner.summarise(summary), JournalAway)
+        await self._show(point, summary, lambda: self.inner.summarise(summary))
+
+    async def _show(
+        self, point: Point, summary: Summary, write: Callable[[], Awaitable[None]]
+    ) -> None:
+        """A write of the status tests phase and turns: it is for those that it was sent over.
+
+        Delivered again, to a status of another phase or turn, it is refused by the API server. The
+        port would read that one first, and write over it; so the refusal is made here.
+        """
+        sent_over: _Shown | None = None
+
+        async def deliver() -> None:
+            nonlocal sent_over
+            sent_over = sent_over or replace(self.shown)
+            if sent_over != self.shown:
+                raise JournalAway("the status is not as it was when this was sent")
+            await write()
+            self.shown.phase, self.shown.turns = summary.phase, summary.turns
+
+        await step(point, deliver, JournalAway)
 
 
 @dataclass(frozen=True, slots=True)

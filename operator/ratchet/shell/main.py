@@ -26,12 +26,15 @@ from ratchet.edges.model import ModelClient
 from ratchet.edges.sandboxes import KubeSandboxes
 from ratchet.edges.schemas import check_arguments
 from ratchet.edges.secrets import KeyReader
+from ratchet.failpoints import Faults, enable
 from ratchet.observe import log, metrics
 from ratchet.shell.clock import SystemClock
+from ratchet.shell.failing import failing
 from ratchet.shell.freshness import Freshness
 from ratchet.shell.handlers import register
 from ratchet.shell.leadership import Leadership
 from ratchet.shell.probes import serve_probes
+from ratchet.shell.processfaults import FailpointError, read_faults
 from ratchet.shell.runner import Listener
 from ratchet.shell.settings import Settings, SettingsError, read_settings
 from ratchet.shell.stateless import NoDiffBase, NoProgress
@@ -46,13 +49,14 @@ API_OUTAGE_BACKOFFS_S = (1, 2, 3, 5, 8, 13, 21, *[30] * 12)
 def main() -> int:
     """Run until SIGTERM or SIGINT. The exit code is 1 where the operator could not go on."""
     try:
-        settings = read_settings()
-    except SettingsError as error:
+        settings, faults = read_settings(), read_faults()
+    except (SettingsError, FailpointError) as error:
         print(error, file=sys.stderr)
         return 2
     log.set_up(settings.log_level)
     try:
-        asyncio.run(operate(settings))
+        with enable(faults):
+            asyncio.run(operate(settings, with_failpoints(faults)))
     except KubeConfigError as error:
         _log.error("%s", error)
         return 1
@@ -62,6 +66,11 @@ def main() -> int:
 def unchanged(world: World) -> World:
     """The world as it is wired."""
     return world
+
+
+def with_failpoints(faults: Faults | None) -> Callable[[World], World]:
+    """Puts failpoints around our ports; without faults they are as they are wired."""
+    return unchanged if faults is None else failing
 
 
 async def operate(settings: Settings, around: Callable[[World], World] = unchanged) -> None:

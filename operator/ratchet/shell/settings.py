@@ -1,4 +1,7 @@
-"""The operator's settings, read once from the environment."""
+"""The operator's settings, read once from the environment.
+
+`RATCHET_FAILPOINT` is none of them: only tests set it (`ratchet.shell.processfaults`).
+"""
 
 from __future__ import annotations
 
