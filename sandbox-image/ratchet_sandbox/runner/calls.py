@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ratchet_sandbox import protocol
+from ratchet_sandbox.failpoints import Point, reach
 from ratchet_sandbox.protocol import Outcome, Result, Run, Started
 from ratchet_sandbox.runner.config import Config
 from ratchet_sandbox.runner.processes import Children
@@ -57,6 +58,7 @@ class Calls:
 
     def run(self, run: Run) -> None:
         """Begin with a call, unless this key was ever begun before: then say what is known."""
+        reach(Point.CALL_RECEIVED)
         if run.key in self._seen:
             log.warning("call %s was handed over twice; it is not run again", run.key)
             self.resend(run.key)
@@ -97,6 +99,7 @@ class Calls:
             async with self._turn:
                 began = time.monotonic()
                 result = await self._work(call)
+        reach(Point.EFFECT_DONE)
         content, cut = protocol.clip(result.content, protocol.CONTENT_LIMIT, _CUT)
         meta = replace(
             result.meta,
@@ -105,7 +108,9 @@ class Calls:
         )
         self._finished[run.key] = Result(run.key, result.outcome, content, meta)
         del self._open[run.key]
+        reach(Point.RESULT_KEPT)
         self._send(self._finished[run.key])
+        reach(Point.RESULT_SENT)
 
     async def _work(self, call: _Open) -> ToolResult:
         run = call.run

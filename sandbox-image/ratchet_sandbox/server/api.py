@@ -20,6 +20,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from ratchet_sandbox import protocol
+from ratchet_sandbox.failpoints import Dropped, Point, reach
 from ratchet_sandbox.server import refusal
 from ratchet_sandbox.server.calls import Calls, Submission, parse_arguments
 from ratchet_sandbox.server.ledger import Call, Ledger, Record
@@ -88,6 +89,15 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         log.error("ledger failed: %s", error)
         message = f"the ledger could not be written: {error}; is the node's disk full?"
         return web.json_response({"code": "ledger_failed", "message": message}, status=500)
+    except Dropped:
+        return _cut(request)
+
+
+def _cut(request: web.Request) -> web.Response:
+    """Close the connection of a request; what is returned has nowhere to go."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
 
 
 @web.middleware
@@ -127,6 +137,7 @@ async def put_epoch(request: web.Request) -> web.Response:
     sandbox = request.app[SANDBOX]
     body = await _body(request)
     sandbox.calls.fence(_epoch(body.get("epoch")), _text(body, "ledger"))
+    reach(Point.EPOCH_RAISED)
     return web.json_response({"epoch": sandbox.ledger.epoch})
 
 
@@ -199,6 +210,7 @@ async def digest_file(request: web.Request) -> web.Response:
 
 
 def _answer(record: Record) -> web.Response:
+    reach(Point.ANSWERING)
     meta = record.meta
     return web.json_response({
         "key": record.key,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ratchet_sandbox import protocol
+from ratchet_sandbox.failpoints import Point, reach
 from ratchet_sandbox.protocol import Cancel, Hello, Meta, Result
 from ratchet_sandbox.server import refusal
 from ratchet_sandbox.server.ledger import Call, Ledger, Record
@@ -82,11 +83,14 @@ class Calls:
         session = self.session
         if session is None:
             raise refusal.runner_away("no runner is connected")
+        reach(Point.RESERVING)
         record = self._ledger.reserve(call, session.shell, meta)
+        reach(Point.RESERVED)
         session.send(
             protocol.Run(call.key, call.tool, submission.arguments,
                          submission.soft_timeout_seconds, submission.hard_timeout_seconds)
         )  # fmt: skip
+        reach(Point.HANDED_OVER)
         return record
 
     async def wait(self, record: Record, seconds: float) -> Record:
@@ -151,7 +155,9 @@ class Calls:
         if not record.finished:
             content, cut = protocol.clip(result.content, protocol.CONTENT_LIMIT, _CUT)
             meta = _bounded(replace(result.meta, truncated=result.meta.truncated or cut))
+            reach(Point.RESULT_RECEIVED)
             self._done(self._ledger.finish(record, result.outcome, content, meta))
+            reach(Point.RESULT_STORED)
         session.send(protocol.Ack(result.key))
 
     # --- inside ---
