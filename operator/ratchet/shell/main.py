@@ -43,7 +43,11 @@ from ratchet.shell.supervisor import Supervisor, World
 _log = logging.getLogger("ratchet.main")
 
 API_OUTAGE_BACKOFFS_S = (1, 2, 3, 5, 8, 13, 21, *[30] * 12)
-"""Between kopf's tries while the API server is away: some 7 minutes, then the process ends."""
+"""Between kopf's tries while the API server answers with errors, in seconds: some 7 minutes.
+
+After the last one of a list the process ends. A watch that is refused is tried for ever, since kopf
+begins it anew after 70 s of silence; so is a server that cannot be reached, but not at the start.
+"""
 
 
 def main() -> int:
@@ -147,6 +151,10 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.networking.error_backoffs = API_OUTAGE_BACKOFFS_S
+    # The labels that a handler asks for are looked at here only: all pods of the cluster would come.
+    settings.watching.label_selectors["v1", "pods"] = (
+        f"{names.LABEL_COMPONENT}={names.COMPONENT_SANDBOX}"
+    )
     settings.persistence.finalizer = f"{names.GROUP}/never-set"
     settings.persistence.diffbase_storage = NoDiffBase()
     settings.persistence.progress_storage = NoProgress()
