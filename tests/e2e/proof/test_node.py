@@ -48,3 +48,101 @@ async def test_a_task_runs_as_in_a_pod_and_its_pod_vanishes_at_the_end(
     await scene.kubectl.wait_gone("pod")
     assert not sandbox.workspace.exists()
     assert not sandbox.server.running and not sandbox.runner.running
+
+
+async def test_a_killed_server_comes_back_with_its_ledger_and_the_command_goes_on(
+    scene: Scene, node: ProcessNode, operator: OperatorProcess, effects: Effects
+) -> None:
+    slow = f"{effects.command('began')}; sleep 2; {effects.command('ended')}"
+    async with FakeSGLang(script(bash(slow), FINISH)) as fake:
+        await scene.defaults(fake.base_url)
+        await node.adopt(scene.namespace)
+        await scene.start("server")
+        await effects.wait_for("began")
+        sandbox = node.sandbox("server")
+        sandbox.kill_server()
+        await sandbox.wait_restarted("server")
+        task = await scene.ended("server")
+    assert task["status"]["phase"] == "Succeeded", task["status"]
+    assert effects.counts == {"began": 1, "ended": 1}
+    assert task["status"].get("unknownOutcomes", 0) == 0
+    assert (sandbox.server.restarts, sandbox.runner.restarts, sandbox.generation) == (1, 0, 1)
+    assert len(node.sandboxes) == 1
+
+
+async def test_a_killed_runner_takes_its_commands_with_it_and_is_started_again(
+    scene: Scene, node: ProcessNode, operator: OperatorProcess, effects: Effects
+) -> None:
+    slow = f"{effects.command('began')}; sleep 2; {effects.command('ended')}"
+    after = bash(effects.command("after"))
+    async with FakeSGLang(script(bash(slow), after, FINISH)) as fake:
+        await scene.defaults(fake.base_url)
+        await node.adopt(scene.namespace)
+        await scene.start("runner")
+        await effects.wait_for("began")
+        sandbox = node.sandbox("runner")
+        sandbox.kill_runner()
+        task = await scene.ended("runner")
+    assert task["status"]["phase"] == "Succeeded", task["status"]
+    assert effects.counts == {"began": 1, "after": 1}
+    assert task["status"]["unknownOutcomes"] == 1
+    assert (sandbox.server.restarts, sandbox.runner.restarts, sandbox.generation) == (0, 1, 1)
+
+
+@pytest.mark.parametrize("vanish", [False, True])
+async def test_a_lost_pod_is_followed_by_a_new_one(
+    scene: Scene, node: ProcessNode, operator: OperatorProcess, effects: Effects, vanish: bool
+) -> None:
+    slow = f"{effects.command('began')}; sleep 20; {effects.command('ended')}"
+    after = bash(effects.command("after"))
+    async with FakeSGLang(script(bash(slow), after, FINISH)) as fake:
+        await scene.defaults(fake.base_url)
+        await node.adopt(scene.namespace)
+        await scene.start("lost")
+        await effects.wait_for("began")
+        first = node.sandbox("lost")
+        await first.lose_pod(vanish=vanish)
+        second = await node.wait_for("lost", generation=2)
+        task = await scene.ended("lost")
+    assert task["status"]["phase"] == "Succeeded", task["status"]
+    assert effects.counts == {"began": 1, "after": 1}
+    assert task["status"]["unknownOutcomes"] == 1
+    assert (first.generation, second.generation) == (1, 2)
+    assert not first.workspace.exists()
+
+
+async def test_failpoints_strike_in_the_sandbox_that_they_were_meant_for(
+    scene: Scene, node: ProcessNode, operator: OperatorProcess, effects: Effects
+) -> None:
+    plan = script(bash(effects.command("{key}-{turn}")), bash("true"), FINISH)
+    async with FakeSGLang(plan) as fake:
+        await scene.defaults(fake.base_url)
+        await node.adopt(scene.namespace)
+        node.arm("armed", server="result-stored=kill", runner="result-sent=kill@2")
+        await scene.start("other")
+        await scene.start("armed")
+        tasks = [await scene.ended("other"), await scene.ended("armed")]
+    assert [task["status"]["phase"] for task in tasks] == ["Succeeded"] * 2
+    assert sorted(effects.counts.values()) == [1, 1]
+    assert node.sandbox("armed").struck() == ["result-stored kill", "result-sent kill"]
+    assert node.sandbox("other").struck() == []
+
+
+async def test_a_server_that_stands_still_makes_its_pod_unready_until_it_goes_on(
+    scene: Scene, node: ProcessNode, operator: OperatorProcess, effects: Effects
+) -> None:
+    slow = f"{effects.command('began')}; sleep 15; {effects.command('ended')}"
+    async with FakeSGLang(script(bash(slow), FINISH)) as fake:
+        await scene.defaults(fake.base_url)
+        await node.adopt(scene.namespace)
+        await scene.start("still")
+        await effects.wait_for("began")
+        sandbox = node.sandbox("still")
+        sandbox.stop_server()
+        await scene.kubectl.run("wait", "pod", sandbox.name, "--for=condition=Ready=false")
+        sandbox.continue_server()
+        await sandbox.wait_ready()
+        task = await scene.ended("still")
+    assert task["status"]["phase"] == "Succeeded", task["status"]
+    assert effects.counts == {"began": 1, "ended": 1}
+    assert sandbox.server.restarts == 0
