@@ -12,6 +12,7 @@ from tests.proof.lane import Lane
 from tests.proof.rows import Findings, Row
 from tests.proof.shapes import FINISH, Effect, Turn, marks
 
+ROW = "operator killed at any moment"
 SHAPE = "busy"
 AT_ONCE = 4
 SHORTEST_LIFE_S, LONGEST_LIFE_S = 0.0, 2.5
@@ -57,7 +58,7 @@ class Storm:
     turns: int = 0
     found: Findings = field(default_factory=Findings)
 
-    async def rage(self, kills: int) -> None:
+    async def run(self, kills: int) -> Row:
         """So many kills, and peace until all tasks have ended."""
         operator = self.lane.operator
         await operator.start()
@@ -72,6 +73,8 @@ class Storm:
             await operator.ready(READY_WITHIN_S)
         await self.lane.ended(self.running, PATIENCE_S)
         await self._judge(self.running)
+        await operator.kill()
+        return self.row()
 
     def _epochs(self) -> dict[str, int]:
         return {self.lane.uid(name): self.lane.epoch(name) for name in self._seen()}
@@ -96,7 +99,7 @@ class Storm:
         """What came of it."""
         return Row(
             "L2",
-            "operator killed at any moment",
+            ROW,
             len(self.killed),
             self.found,
             tuple(self._resumes()),

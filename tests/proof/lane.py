@@ -185,4 +185,7 @@ async def _defaults(lane: Lane) -> None:
         model="fake",
         engine="SGLang",
     )
-    await lane.create("SandboxClass", "sandboxclasses", "default", image=images.SHELL)
+    if lane.stage.node is None:
+        await lane.create("SandboxClass", "sandboxclasses", "default", image=images.SHELL)
+    else:
+        await lane.stage.node.adopt(lane.namespace)

@@ -42,3 +42,8 @@ def marks(effect: Effect, calls: int = 1, before: str = "", after: str = "") -> 
     """A turn of commands that each leave their key."""
     parts = ([before, effect(f"{{key}}/{{turn}}/{index}"), after] for index in range(calls))
     return bash(*("; ".join(part for part in each if part) for each in parts))
+
+
+def call(tool: str, **arguments: Any) -> Turn:
+    """A turn of one call."""
+    return {"reply": {"tool_calls": [{"name": tool, "arguments": arguments}]}}

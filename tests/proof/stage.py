@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ratchet.edges.kube import Kube
 from sglang_fake import FakeSGLang
 
 from tests.proof.ledger import Ledger
+from tests.proof.node import ProcessNode
 from tests.proof.settings import Settings
 from tests.proof.shapes import Effect, Turn, script
 from tests.proof.upstream import Upstream, upstream
@@ -29,6 +29,8 @@ class Stage:
     upstream: Upstream
     ledger: Ledger
     fake: FakeSGLang
+    node: ProcessNode | None
+    """Where sandboxes are processes; None: they are pods."""
 
     def log(self, name: str) -> Path:
         """A file for what a process prints."""
@@ -36,20 +38,28 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(settings: Settings, shapes: Shapes) -> AsyncIterator[Stage]:
-    """The API server's client, a new ledger, and a strict model that plays these shapes."""
+async def stage(
+    settings: Settings, shapes: Shapes, *, processes: bool = True
+) -> AsyncIterator[Stage]:
+    """The API server's client, a new ledger, and a strict model that plays these shapes.
+
+    Sandboxes are processes, or pods.
+    """
     settings.logs.mkdir(parents=True, exist_ok=True)
     effects = settings.logs / "effects.txt"
     effects.unlink(missing_ok=True)
-    logging.getLogger("aiohttp").setLevel(logging.ERROR)
     cluster = settings.cluster
     server = await upstream(cluster)
-    async with (
-        await Kube.connect(Path(cluster.kubeconfig), cluster.context) as api,
-        Ledger(cluster.host_ip, effects) as ledger,
-        FakeSGLang(script(shapes(ledger.command))) as fake,
-    ):
-        yield Stage(settings, api, server, ledger, fake)
+    async with AsyncExitStack() as stack:
+        client = await Kube.connect(Path(cluster.kubeconfig), cluster.context)
+        api = await stack.enter_async_context(client)
+        ledger = await stack.enter_async_context(Ledger(cluster.host_ip, effects))
+        fake = await stack.enter_async_context(FakeSGLang(script(shapes(ledger.command))))
+        node = None
+        if processes:
+            node = ProcessNode(cluster, settings.logs / "sandboxes")
+            await stack.enter_async_context(node)
+        yield Stage(settings, api, server, ledger, fake, node)
 
 
 def share(total: int, parts: int) -> Sequence[int]:

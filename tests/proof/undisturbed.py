@@ -63,7 +63,7 @@ async def run(settings: Settings, tell: Tell) -> tuple[Row, ...]:
     wanted = [load for load in loads(settings.turns) if settings.only in load.name]
     rows = []
     async with (
-        stage(settings, lambda effect: _shapes(wanted, effect)) as here,
+        stage(settings, lambda effect: _shapes(wanted, effect), processes=False) as here,
         lane(here, "undisturbed") as place,
     ):
         await place.operator.start()

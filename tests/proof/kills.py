@@ -1,0 +1,128 @@
+"""L2: real processes, killed and lied to. `python -m tests.proof.kills --only TEXT`
+
+A real operator under kopf, the real API server, sandbox servers and runners as processes, a strict
+model, and an outside ledger.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from tests.proof import kills_cases, kills_points, kills_random
+from tests.proof.kills_cases import Play
+from tests.proof.kills_random import Storm
+from tests.proof.lane import Lane, lane
+from tests.proof.rows import Row, total
+from tests.proof.settings import LANES, Settings
+from tests.proof.shapes import Effect, Turn
+from tests.proof.stage import Stage, share, stage
+
+Tell = Callable[[str], None]
+Job = Callable[[Lane], Awaitable[Row]]
+"""Something that is done in a lane that nobody else uses meanwhile."""
+
+
+async def run(settings: Settings, tell: Tell) -> tuple[Row, ...]:
+    """All rows, those of the same name put together."""
+    begin = time.monotonic()
+    async with stage(settings, _shapes) as here:
+        rows = await _in_lanes(here, _jobs(settings), "case", tell)
+        left = settings.kills - sum(row.kills for row in rows)
+        storms = _storms(settings, max(0, left))
+        rows += await _in_lanes(here, storms, "storm", tell)
+    tell(f"{sum(row.kills for row in rows)} kills in {time.monotonic() - begin:.0f} s")
+    return tuple(together(rows))
+
+
+def _shapes(effect: Effect) -> dict[str, tuple[Turn, ...]]:
+    return {**kills_cases.shapes(effect), **kills_random.shapes(effect)}
+
+
+def _jobs(settings: Settings) -> list[Job]:
+    """Everything but the kills at random, in an order that does not depend on luck."""
+    chance = random.Random(settings.seed)
+    cases = [case for case in kills_points.cases(chance) if settings.only in case.row]
+    return [lambda place, case=case: Play(place, case).run() for case in cases]  # type: ignore[misc]
+
+
+def _storms(settings: Settings, kills: int) -> list[Job]:
+    if settings.only not in kills_random.ROW:
+        return []
+
+    def storm(index: int, part: int) -> Job:
+        chance = random.Random(settings.seed * 1000 + index)
+        return lambda place: Storm(place, chance).run(part)
+
+    return [storm(*each) for each in enumerate(share(kills, settings.lanes)) if each[1]]
+
+
+async def _in_lanes(here: Stage, jobs: Sequence[Job], name: str, tell: Tell) -> list[Row]:
+    """Do the jobs in as many lanes as there are, each job in the first that is free."""
+    waiting = list(reversed(jobs))
+    rows: list[Row] = []
+
+    async def work(place: Lane) -> None:
+        while waiting:
+            row = await waiting.pop()(place)
+            rows.append(row)
+            if row.findings.broken:
+                tell(f"BROKEN {row.fault}: {row.findings}")
+
+    async with AsyncExitStack() as stack:
+        lanes = [
+            await stack.enter_async_context(lane(here, f"{name}-{index}"))
+            for index in range(min(here.settings.lanes, len(jobs)))
+        ]
+        async with asyncio.TaskGroup() as group:
+            for place in lanes:
+                group.create_task(work(place))
+    return rows
+
+
+def together(rows: Iterable[Row]) -> list[Row]:
+    """Rows of one name as one, in the order of their first."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        before = found.get(row.fault)
+        found[row.fault] = row if before is None else _sum(before, row)
+    return list(found.values())
+
+
+def _sum(one: Row, other: Row) -> Row:
+    return replace(
+        one,
+        runs=one.runs + other.runs,
+        findings=one.findings + other.findings,
+        resume_s=one.resume_s + other.resume_s,
+        kills=one.kills + other.kills,
+        turns=one.turns + other.turns,
+    )
+
+
+def main() -> int:
+    """The exit code is 1 where a promise was broken."""
+    parser = argparse.ArgumentParser(prog="python -m tests.proof.kills", description=__doc__)
+    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--lanes", type=int, default=LANES)
+    parser.add_argument("--only", default="", help="rows whose name contains this")
+    parser.add_argument("--logs", type=Path, default=Path("build/prove"))
+    options = parser.parse_args()
+    settings = Settings.of_checkout(options.logs, seed=options.seed, kills=options.kills)
+    settings = replace(settings, only=options.only, lanes=options.lanes)
+    rows = asyncio.run(run(settings, lambda line: print(line, flush=True)))
+    for row in rows:
+        print(f"{row.fault}: {row.runs} runs, {row.kills} kills, {row.findings}")
+    return 1 if total(rows).broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
