@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sglang_fake import FakeSGLang, Script
 
+from tests.cluster import Cluster
 from tests.e2e.effects import Effects
 from tests.e2e.operator_process import OperatorProcess
 from tests.e2e.scene import Scene
 from tests.proof.node import ProcessNode
+from tests.proof.sandboxproxy import Harm, Rule, SandboxProxy
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
@@ -146,3 +149,24 @@ async def test_a_server_that_stands_still_makes_its_pod_unready_until_it_goes_on
     assert task["status"]["phase"] == "Succeeded", task["status"]
     assert effects.counts == {"began": 1, "ended": 1}
     assert sandbox.server.restarts == 0
+
+
+async def test_a_submission_whose_answers_are_lost_runs_once(
+    cluster: Cluster, scene: Scene, operator: OperatorProcess, effects: Effects, tmp_path: Path
+) -> None:
+    async with (
+        SandboxProxy() as proxy,
+        ProcessNode(cluster, tmp_path / "fronted", front=proxy.front) as node,
+        FakeSGLang(script(bash(effects.command("{key}")), FINISH)) as fake,
+    ):
+        # Two times: aiohttp sends a PUT that was cut off again by itself.
+        lost = proxy.add(Rule(Harm.DROP_AFTER_COMMIT, "PUT", "/v1/calls/.*/1/0", times=2))
+        await scene.defaults(fake.base_url)
+        await node.adopt(scene.namespace)
+        await scene.start("lost-answers")
+        task = await scene.ended("lost-answers")
+        await scene.kubectl.wait_gone("pod")
+    assert task["status"]["phase"] == "Succeeded", task["status"]
+    assert lost.struck == 2
+    assert list(effects.counts.values()) == [1]
+    assert task["status"].get("unknownOutcomes", 0) == 0
