@@ -17,13 +17,13 @@ from ratchet.core.records import (
     EndOutcome,
     Outcome,
     Patch,
+    Record,
     Reply,
     Rerun,
     Result,
     Start,
     Turn,
     Verdict,
-    start_hash,
     turn_hash,
 )
 from ratchet.core.replies import Usage
@@ -92,6 +92,23 @@ def turn(number: int = 1, text: str = "I look.", **more: object) -> Turn:
     return replace(whole, **more)  # type: ignore[arg-type]
 
 
+_R = TypeVar("_R", bound=Turn | End)
+
+
+def after(before: Claim | Record, record: _R) -> _R:
+    """A record as the next one of a journal."""
+    last = before.records[-1] if isinstance(before, Claim) else before
+    return replace(record, previous=turn_hash(last) if isinstance(last, Turn) else last.hash)
+
+
+async def opened(home: Home, task: TaskRef, text: str = "I look.") -> tuple[Claim, Journal, Turn]:
+    """A claim, its journal, and the first turn, which is recorded and has no results yet."""
+    claim, journal = await claimed(home, task)
+    stored, ours = await journal.append(after(claim, turn(1, text)))
+    assert ours and isinstance(stored, Turn)
+    return claim, journal, stored
+
+
 def results(task: TaskRef, content: str = "a\nb\n") -> tuple[Result, ...]:
     return (
         Result(0, f"{task.uid}/1/0", Outcome.OK, content, exit_code=0, duration_ms=12),
@@ -131,7 +148,7 @@ async def test_the_first_claim_writes_record_0(home: Home) -> None:
     (start,) = claim.records
     assert isinstance(start, Start)
     assert (start.epoch, start.config.goal) == (1, GOAL)
-    assert start.hash == start_hash(start.config.to_json())
+    assert len(start.hash) == 64
 
 
 async def test_a_later_claim_raises_the_epoch_and_keeps_start_and_deadline(home: Home) -> None:
@@ -144,13 +161,14 @@ async def test_a_later_claim_raises_the_epoch_and_keeps_start_and_deadline(home:
 
 async def test_a_later_claim_finds_the_journal_in_order(home: Home) -> None:
     task = await home.create()
-    first, journal = await claimed(home, task)
-    await journal.append(turn(1))
-    done = await journal.record_results(turn(1), results(task))
-    await journal.append(turn(2))
-    await journal.append(end(3))
+    first, journal, opening = await opened(home, task)
+    done = await journal.record_results(opening, results(task))
+    words = replace(turn(2).reply, verdict=Verdict.TEXT, calls=())
+    said, _ = await journal.append(after(done, turn(2, reply=words)))
+    closed, _ = await journal.append(after(said, end(3)))
     second, _ = await claimed(home, task)
-    assert second.records == (first.records[0], done, turn(2), end(3))
+    assert second.records == (first.records[0], done, said, closed)
+    assert [r.hash for r in second.records[1:]] == [done.hash, said.hash, closed.hash]
 
 
 async def test_what_is_not_there_is_not_claimed(home: Home) -> None:
@@ -163,8 +181,8 @@ async def test_what_is_not_there_is_not_claimed(home: Home) -> None:
 
 async def test_what_has_ended_is_not_claimed(home: Home) -> None:
     task = await home.create()
-    _, journal = await claimed(home, task)
-    await journal.append(end(1))
+    claim, journal = await claimed(home, task)
+    await journal.append(after(claim, end(1)))
     assert await home.journals.claim(task, "two", NOW) is not None
     _, journal = await claimed(home, task)
     await journal.summarise(summary(Phase.FAILED))
@@ -195,16 +213,17 @@ async def test_of_two_claims_at_once_the_later_one_owns_the_task(home: Home) -> 
 
 async def test_a_record_is_stored_as_it_was_given(home: Home) -> None:
     task = await home.create()
-    _, journal = await claimed(home, task)
-    assert await journal.append(turn(1, ODD)) == (turn(1, ODD), True)
-    assert await journal.append(end(2)) == (end(2), True)
+    claim, journal = await claimed(home, task)
+    odd = after(claim, turn(1, ODD, reply=replace(turn().reply, verdict=Verdict.TEXT, calls=())))
+    stored, ours = await journal.append(odd)
+    assert (stored, ours) == (odd, True)
+    assert await journal.append(after(stored, end(2))) == (after(stored, end(2)), True)
 
 
 async def test_the_same_record_twice_is_still_ours(home: Home) -> None:
     task = await home.create()
-    _, journal = await claimed(home, task)
-    await journal.append(turn())
-    assert await journal.append(turn()) == (turn(), True)
+    _, journal, stored = await opened(home, task)
+    assert await journal.append(stored) == (stored, True)
 
 
 @pytest.mark.parametrize(
@@ -212,56 +231,61 @@ async def test_the_same_record_twice_is_still_ours(home: Home) -> None:
 )
 async def test_what_was_written_first_stays(home: Home, other: Turn | End) -> None:
     task = await home.create()
-    _, journal = await claimed(home, task)
+    claim, journal = await claimed(home, task)
     _, rival = await claimed(home, task)
-    await journal.append(turn())
-    assert await rival.append(other) == (turn(), False)
+    await journal.append(after(claim, turn()))
+    assert await rival.append(after(claim, other)) == (after(claim, turn()), False)
 
 
 async def test_an_end_shuts_a_late_reply_out(home: Home) -> None:
     task = await home.create()
-    _, journal = await claimed(home, task)
-    await journal.append(end())
-    assert await journal.append(turn()) == (end(), False)
+    claim, journal = await claimed(home, task)
+    await journal.append(after(claim, end()))
+    assert await journal.append(after(claim, turn())) == (after(claim, end()), False)
 
 
 async def test_results_are_stored_as_they_were_given(home: Home) -> None:
     task = await home.create()
-    _, journal = await claimed(home, task)
-    await journal.append(turn())
+    _, journal, opening = await opened(home, task)
     given = results(task, ODD)
-    stored = await journal.record_results(turn(), tuple(reversed(given)))
-    assert stored == replace(turn(), results=given)
-    assert turn_hash(stored) == turn_hash(replace(turn(), results=given))
+    stored = await journal.record_results(opening, tuple(reversed(given)))
+    assert stored == replace(opening, results=given)
+
+
+async def test_results_change_the_link_that_the_next_record_carries(home: Home) -> None:
+    task = await home.create()
+    _, journal, opening = await opened(home, task)
+    done = await journal.record_results(opening, results(task))
+    assert turn_hash(done) != turn_hash(opening)
+    other = await home.create("other")
+    _, journal, opening = await opened(home, other)
+    assert turn_hash(await journal.record_results(opening, results(other))) != turn_hash(done)
 
 
 async def test_results_are_written_once(home: Home) -> None:
     task = await home.create()
-    _, journal = await claimed(home, task)
-    await journal.append(turn())
-    first = await journal.record_results(turn(), results(task, "first"))
-    assert await journal.record_results(turn(), results(task, "second")) == first
+    _, journal, opening = await opened(home, task)
+    first = await journal.record_results(opening, results(task, "first"))
+    assert await journal.record_results(opening, results(task, "second")) == first
     _, next_owner = await claimed(home, task)
-    assert await next_owner.record_results(turn(), results(task, "third")) == first
+    assert await next_owner.record_results(opening, results(task, "third")) == first
 
 
 async def test_a_stale_owner_writes_nothing_into_an_open_turn(home: Home) -> None:
     task = await home.create()
-    _, stale = await claimed(home, task)
-    await stale.append(turn())
+    _, stale, opening = await opened(home, task)
     _, owner = await claimed(home, task)
     with pytest.raises(OwnershipLost):
-        await stale.record_results(turn(), results(task, "stale"))
+        await stale.record_results(opening, results(task, "stale"))
     with pytest.raises(OwnershipLost):
-        await stale.record_rerun(turn(), rerun(task))
-    assert (await owner.record_results(turn(), results(task, "ours"))).reruns == ()
+        await stale.record_rerun(opening, rerun(task))
+    assert (await owner.record_results(opening, results(task, "ours"))).reruns == ()
 
 
 async def test_a_turn_keeps_its_reruns(home: Home) -> None:
     task = await home.create()
-    _, journal = await claimed(home, task)
-    await journal.append(turn())
-    once = await journal.record_rerun(turn(), rerun(task, 1))
+    _, journal, opening = await opened(home, task)
+    once = await journal.record_rerun(opening, rerun(task, 1))
     assert once.reruns == (rerun(task, 1),)
     twice = await journal.record_rerun(once, rerun(task, 2))
     assert twice.reruns == (rerun(task, 1), rerun(task, 2))
@@ -272,30 +296,27 @@ async def test_a_turn_keeps_its_reruns(home: Home) -> None:
 
 async def test_the_same_rerun_is_recorded_once(home: Home) -> None:
     task = await home.create()
-    _, journal = await claimed(home, task)
-    await journal.append(turn())
-    once = await journal.record_rerun(turn(), rerun(task))
-    assert await journal.record_rerun(turn(), rerun(task)) == once
+    _, journal, opening = await opened(home, task)
+    once = await journal.record_rerun(opening, rerun(task))
+    assert await journal.record_rerun(opening, rerun(task)) == once
     _, next_owner = await claimed(home, task)
-    assert await next_owner.record_rerun(turn(), rerun(task)) == once
+    assert await next_owner.record_rerun(opening, rerun(task)) == once
 
 
 async def test_no_rerun_is_added_to_a_turn_with_results(home: Home) -> None:
     task = await home.create()
-    _, owner = await claimed(home, task)
-    await owner.append(turn())
-    done = await owner.record_results(turn(), results(task))
-    assert await owner.record_rerun(turn(), rerun(task)) == done
+    _, owner, opening = await opened(home, task)
+    done = await owner.record_results(opening, results(task))
+    assert await owner.record_rerun(opening, rerun(task)) == done
 
 
 async def test_a_stale_owner_writes_no_results_beside_a_rerun_it_does_not_know(home: Home) -> None:
     task = await home.create()
-    _, stale = await claimed(home, task)
-    await stale.append(turn())
+    _, stale, opening = await opened(home, task)
     _, owner = await claimed(home, task)
-    await owner.record_rerun(turn(), rerun(task))
+    await owner.record_rerun(opening, rerun(task))
     with pytest.raises(OwnershipLost):
-        await stale.record_results(turn(), results(task))
+        await stale.record_results(opening, results(task))
 
 
 # --- the status ----------------------------------------------------------------------------------
@@ -317,9 +338,9 @@ async def test_a_request_left_behind_is_counted_once_for_each_owner_lost(home: H
 
 async def test_a_request_whose_reply_is_recorded_is_not_lost(home: Home) -> None:
     task = await home.create()
-    _, journal = await claimed(home, task)
+    claim, journal = await claimed(home, task)
     await journal.mark_asking(Asking(1, 1, "cd" * 32), summary())
-    await journal.append(turn())
+    await journal.append(after(claim, turn()))
     claim, _ = await claimed(home, task, "two")
     assert claim.lost_requests == 0
     assert claim.asking is None or claim.asking.lost == 0
@@ -327,11 +348,11 @@ async def test_a_request_whose_reply_is_recorded_is_not_lost(home: Home) -> None
 
 async def test_the_mark_of_a_request_goes_with_the_next_summary(home: Home) -> None:
     task = await home.create()
-    _, journal = await claimed(home, task)
+    claim, journal = await claimed(home, task)
     await journal.mark_asking(Asking(1, 1, "cd" * 32), summary())
     await journal.summarise(summary(turns=0))
     assert await home.asking(task) is not None
-    await journal.append(turn())
+    await journal.append(after(claim, turn()))
     await journal.summarise(summary(turns=1))
     assert await home.asking(task) is None
 
@@ -394,19 +415,19 @@ async def test_a_claim_survives_a_cut_connection(home: Home, stage: Stage) -> No
 @STAGES
 async def test_a_record_is_ours_after_a_cut_connection(home: Home, stage: Stage) -> None:
     task = await home.create()
-    _, journal = await claimed(home, task)
+    claim, journal = await claimed(home, task)
     home.cuts.cut("append", stage)
-    assert await again(lambda: journal.append(turn())) == (turn(), True)
+    first = after(claim, turn())
+    assert await again(lambda: journal.append(first)) == (first, True)
     assert len((await claimed(home, task))[0].records) == 2
 
 
 @STAGES
 async def test_results_are_there_once_after_a_cut_connection(home: Home, stage: Stage) -> None:
     task = await home.create()
-    _, journal = await claimed(home, task)
-    await journal.append(turn())
+    _, journal, opening = await opened(home, task)
     home.cuts.cut("record_rerun", stage)
-    rerunning = await again(lambda: journal.record_rerun(turn(), rerun(task)))
+    rerunning = await again(lambda: journal.record_rerun(opening, rerun(task)))
     assert rerunning.reruns == (rerun(task),)
     home.cuts.cut("record_results", stage)
     done = await again(lambda: journal.record_results(rerunning, results(task)))

@@ -216,7 +216,8 @@ class AgentTurnSpec(Model):
     """The sandbox that the calls of the turn are meant for: id of its ledger; empty where there is
     none. Immutable."""
     previous: Digest | None = None
-    """SHA-256 of the record before, in hex; absent in record 0. Immutable."""
+    """Digest of the record before: its status.digest, or its spec.digest where it has no results;
+    absent in record 0. Immutable."""
     request_digest: Digest | None = None
     """SHA-256 of the model request that the reply answers, in hex; in turns only. Immutable."""
     reply: Reply | None = None
@@ -225,6 +226,9 @@ class AgentTurnSpec(Model):
     """What the task runs with; in records of kind Start only. Immutable."""
     end: End | None = None
     """How the task ended; in records of kind End only. Immutable."""
+    digest: Digest | None = None
+    """SHA-256, in hex, of everything else in the spec as canonical JSON: an edit of the record
+    shows. Immutable."""
 
 
 class Result(Model):
@@ -273,6 +277,9 @@ class AgentTurnStatus(Model):
     """Deliberate second runs. Entries are added, never changed or removed."""
     committed_at: Time | None = None
     """When the results were recorded. Written once: immutable when it is there."""
+    digest: Digest | None = None
+    """SHA-256, in hex, of spec.digest, results, reruns and committedAt as canonical JSON. Written
+    once, with the results: immutable when it is there."""
     epoch: Count | None = None
     """Epoch of the newest owner that took the task over while this turn had no results yet. Writing
     it makes a new version of the turn, so that no earlier owner can write to it any more."""
@@ -324,6 +331,7 @@ class AgentTurn(Resource):
     RULES: ClassVar[tuple[Rule, ...]] = (
         _write_once("results"),
         _write_once("committedAt"),
+        _write_once("digest"),
         Rule(
             rule=(
                 "!has(oldSelf.status) || !has(oldSelf.status.reruns)"

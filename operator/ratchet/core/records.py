@@ -140,7 +140,7 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Record 0: the configuration that the task runs with."""
+    """Record 0: the configuration that the task runs with. `hash` is as that of a Turn."""
 
     config: Config
     epoch: int
@@ -153,7 +153,11 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A reply and, once they are recorded, the results of its calls."""
+    """A reply and, once they are recorded, the results of its calls.
+
+    `hash` is the digest of the record as its journal has it, results included once they are
+    there: what the next record must carry as `previous`. It is no part of what is recorded.
+    """
 
     number: int
     epoch: int
@@ -164,6 +168,7 @@ class Turn:
     reply: Reply
     reruns: tuple[Rerun, ...] = ()
     results: tuple[Result, ...] | None = None
+    hash: str = field(default="", compare=False)
 
     @property
     def complete(self) -> bool:
@@ -181,7 +186,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The last record: how the task ended, with what result."""
+    """The last record: how the task ended, with what result. `hash` is as that of a Turn."""
 
     number: int
     epoch: int
@@ -193,23 +198,24 @@ class End:
     result: str = ""
     """JSON text of the `result` argument of `finish`; empty where there was none."""
     patch: Patch | None = None
+    hash: str = field(default="", compare=False)
 
 
 Record = Start | Turn | End
 
 
 def start_hash(config_json: str) -> str:
-    """The first link of the chain: covers the configuration text exactly as it is stored."""
+    """The first link of a chain whose journal names no digests: covers the configuration."""
     return sha256(canonical({"journalVersion": JOURNAL_VERSION, "config": config_json}))
 
 
 def turn_hash(turn: Turn) -> str:
-    """The link that the record after a complete turn must carry: covers reply, re-runs and results.
+    """The link that the record after a complete turn must carry as `previous`.
 
-    The epoch is left out on purpose: a valid record of an earlier owner may be
-    adopted, and then reads the same.
+    The turn's digest as its journal has it; where that names none (one in memory), a digest of
+    the content, without the epoch.
     """
-    return sha256(
+    return turn.hash or sha256(
         canonical(
             {
                 "number": turn.number,
@@ -224,11 +230,14 @@ def turn_hash(turn: Turn) -> str:
 
 
 def with_results(turn: Turn, results: tuple[Result, ...]) -> Turn:
-    """The turn with its results, in the order of its calls, each cut to its share of the room."""
+    """The turn with its results, in the order of its calls, each cut to its share of the room.
+
+    It has no `hash`: its journal has not seen it yet.
+    """
     ordered = sorted(results, key=lambda r: r.index)
     if sum(len(result.content) for result in ordered) * 6 > MIN_RESULTS:  # 6: the longest escape
         ordered = _fitted(ordered, _room_for_results(turn.reply))
-    return replace(turn, results=tuple(ordered))
+    return replace(turn, results=tuple(ordered), hash="")
 
 
 def _room_for_results(reply: Reply) -> int:

@@ -4,12 +4,15 @@ The order matters. What the task runs with is found out first, since a task that
 not claimed. Then the epoch is raised, by compare-and-set. Only then is the journal read: from that
 moment an owner before us can still add a record, but none that we would not find under its name.
 Last, a turn that has no results yet gets a new version, so that only we can write them.
+
+A journal that is not whole, or that the status does not fit, is not gone on with: the task gets a
+condition that names the record, and nothing of the journal is touched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -17,11 +20,11 @@ from typing import Any
 from ratchet.api import names
 from ratchet.core.conditions import Phase, Reason
 from ratchet.core.config import Config
-from ratchet.core.records import Record, Start, Turn
+from ratchet.core.records import End, Record, Start, Turn
 from ratchet.core.status import conditions_of_failure, conditions_of_wait
-from ratchet.edges import kube, taskstatus, wire
+from ratchet.edges import checking, kube, taskstatus, wire
 from ratchet.edges.answers import FAILURES, Failure, Meaning, away, find, meaning
-from ratchet.edges.journal import STRICT, TRIES, KubeJournal, Seen, turn_patch, utc_now
+from ratchet.edges.journal import STRICT, TRIES, KubeJournal, Seen, turn_patch, turns_of, utc_now
 from ratchet.edges.kube import ApiError, ApiUnreachable
 from ratchet.edges.resolving import Trouble, read_config
 from ratchet.failpoints import Point, step
@@ -60,39 +63,67 @@ class KubeJournals:
             except wire.NewerJournal as newer:
                 trouble = Trouble(Phase.WAITING, Reason.JOURNAL_CONFLICT, str(newer))
             except wire.Unreadable as fault:
-                trouble = Trouble(Phase.FAILED, Reason.JOURNAL_CONFLICT, str(fault))
+                text = f"{fault} {wire.ADVICE}"
+                trouble = Trouble(Phase.FAILED, Reason.JOURNAL_CONFLICT, text)
             except _CannotBegin as reason:
                 trouble = reason.trouble
-            await self._tell(task, trouble, now)
+            await self._tell(task, trouble, now, newest=taskstatus.epoch(current) + 1)
             return None
         raise JournalAway(f"task {task} was changed {TRIES} times while it was being claimed")
 
     async def _claim(
         self, task: TaskRef, current: Object, holder: str, now: datetime
     ) -> tuple[Claim, KubeJournal]:
-        stored = await find(self._api, _record_path(task, 0))
-        config = await self._config(task, current, stored)
+        before = await self._before(task, current)
+        config = await self._config(current, before.start)
         lost = await self._left_behind(task, current)
-        fields = _owner_fields(current, config, holder, now, lost=lost)
+        fields = _owner_fields(current, config, before, holder, now, lost=lost)
         claimed = await self._become_owner(task, current, fields)
         epoch = taskstatus.epoch(claimed)
-        has_journal = epoch > 1 or stored is not None
         records: tuple[Record, ...] = ()
         seen: dict[int, Seen] = {}
-        if has_journal:
-            records, seen = await step(Point.CLAIM_READ, lambda: self._records(task), JournalAway)
+        if epoch > 1:
+            records, seen = await step(
+                Point.CLAIM_READ, lambda: self._records(task, claimed), JournalAway
+            )
         records, seen = await self._fence(task, records, seen, epoch)
         if not records:
             records = (await self._start(task, Start(config, epoch)),)
-        elif not isinstance(records[0], Start):
-            raise wire.Unreadable(f"AgentTurn 0 of task {task} is gone: somebody deleted it")
         claim = _claim(task, claimed, records, counted=lost)
         return claim, KubeJournal(self._api, task, claimed, seen, self._now)
 
-    async def _config(self, task: TaskRef, current: Object, stored: Object | None) -> Config:
+    async def _before(self, task: TaskRef, current: Object) -> _Before:
+        """What the journal says of the time before this claim.
+
+        Records of a task whose status knows of no owner: the status was lost. What its sandbox
+        and its owners did beside the journal is lost with it, so nothing is gone on with; only an
+        end that is recorded is shown.
+        """
+        if taskstatus.epoch(current) > 0:
+            stored = await find(self._api, _record_path(task, 0))
+            if stored is None and _last_known(current) >= 0:
+                raise wire.Unreadable(checking.missing(task, 0) + " The status knows of it.")
+            start = None if stored is None else _start_from(task, stored)
+            return _Before(start, taskstatus.epoch(current))
+        found = await turns_of(self._api, task)
+        if not found:
+            return _Before(None, 0)
+        records = checking.read(task, found)
+        first, last = records[0], records[-1]
+        assert isinstance(first, Start)  # or it would not have passed
+        if not isinstance(last, End):
+            name = names.turn_name(task.name, task.uid, last.number)
+            raise wire.Unreadable(
+                f"The status of the task knows of no owner, and {wire.named(name, last.number)} is"
+                " there: the status was lost, or restored without what it said."
+            )
+        began = min(str(item["metadata"]["creationTimestamp"]) for item in found)
+        return _Before(first, max(map(checking.epoch_of, found)), datetime.fromisoformat(began))
+
+    async def _config(self, current: Object, start: Start | None) -> Config:
         """What the task runs with: as record 0 has it, or found out now."""
-        if stored is not None:
-            return _start_from(task, stored).config
+        if start is not None:
+            return start.config
         found = await read_config(self._api, current)
         if isinstance(found, Trouble):
             raise _CannotBegin(found)
@@ -130,20 +161,20 @@ class KubeJournals:
                     pass
             raise away(failure) from failure
 
-    async def _records(self, task: TaskRef) -> tuple[tuple[Record, ...], dict[int, Seen]]:
+    async def _records(
+        self, task: TaskRef, claimed: Object
+    ) -> tuple[tuple[Record, ...], dict[int, Seen]]:
         """The journal in order, and the versions of the turns that are not complete."""
-        selector = names.task_selector(task.uid, component=names.COMPONENT_JOURNAL)
-        records: list[Record] = []
-        seen: dict[int, Seen] = {}
-        try:
-            async for found in kube.pages(self._api, kube.turn(task.namespace), selector):
-                record = wire.from_object(task, found)
-                records.append(record)
-                if isinstance(record, Turn) and not record.complete:
-                    seen[record.number] = Seen.of(found)
-        except FAILURES as failure:
-            raise away(failure) from failure
-        return tuple(sorted(records, key=lambda record: record.number)), seen
+        found = await turns_of(self._api, task)
+        records = checking.read(task, found, below=taskstatus.epoch(claimed))
+        known = _last_known(claimed)
+        if len(records) <= known:
+            raise wire.Unreadable(
+                checking.missing(task, len(records), known) + " The status knows of it."
+            )
+        still_open = {r.number for r in records if isinstance(r, Turn) and not r.complete}
+        versions = {item["spec"]["number"]: Seen.of(item) for item in found}
+        return records, {number: versions[number] for number in still_open}
 
     async def _fence(
         self, task: TaskRef, records: tuple[Record, ...], seen: dict[int, Seen], epoch: int
@@ -195,18 +226,21 @@ class KubeJournals:
                     return _start_from(task, stored)
             if meaning(failure) is Meaning.GONE:
                 raise _Changed from failure
-            if meaning(failure) in (Meaning.REFUSED, Meaning.LOST_RACE):
+            if meaning(failure) is Meaning.REFUSED:
                 raise _CannotBegin(_refused(failure)) from failure
             raise away(failure) from failure
 
-    async def _tell(self, task: TaskRef, trouble: Trouble, now: datetime) -> None:
+    async def _tell(self, task: TaskRef, trouble: Trouble, now: datetime, newest: int) -> None:
         """Say in the status why the task is not begun; written only where it is news.
 
-        If the task changes meanwhile nothing is written: it will be looked at again.
+        If the task changes meanwhile nothing is written: it will be looked at again. Nor is
+        anything written of what the owners after epoch `newest` run.
         """
         path = kube.task(task.namespace, task.name)
         current = await find(self._api, path)
         if current is None or _nothing_to_do(task, current):
+            return
+        if taskstatus.epoch(current) > newest:
             return
         conditions_of = (
             conditions_of_failure if trouble.phase is Phase.FAILED else conditions_of_wait
@@ -224,6 +258,16 @@ class KubeJournals:
         except FAILURES as failure:
             if meaning(failure) not in (Meaning.LOST_RACE, Meaning.GONE):
                 raise away(failure) from failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What came before a claim: record 0 if there is one, and the newest epoch."""
+
+    start: Start | None
+    epoch: int
+    started: datetime | None = None
+    """When the task began, where the status does not say so any more."""
 
 
 class _Changed(Exception):
@@ -266,12 +310,24 @@ def _start_from(task: TaskRef, found: Object) -> Start:
     return record
 
 
+def _last_known(task: Object) -> int:
+    """The highest number of a record that must be there by what the status says; -1 for none.
+
+    Turns are counted when they are recorded, and asked for when those before them are.
+    """
+    turns = taskstatus.status(task).get("turns") or 0
+    asking = taskstatus.asking_of(task)
+    if asking is not None:
+        return max(turns, asking.turn - 1)
+    return turns if turns or taskstatus.sandbox_of(task).ledger else -1
+
+
 def _owner_fields(
-    current: Object, config: Config, holder: str, now: datetime, *, lost: bool
+    current: Object, config: Config, before: _Before, holder: str, now: datetime, *, lost: bool
 ) -> taskstatus.Fields:
-    epoch = taskstatus.epoch(current) + 1
+    now = before.started or now
     fields: taskstatus.Fields = {
-        "owner": {"holder": holder, "epoch": epoch},
+        "owner": {"holder": holder, "epoch": before.epoch + 1},
         "endpoint": config.model.endpoint,
     }
     if taskstatus.time_of(current, "startTime") is None:
@@ -281,8 +337,8 @@ def _owner_fields(
             fields["deadline"] = wire.rfc3339(now + seconds)
     asking = taskstatus.asking_of(current)
     if lost and asking is not None:
-        before: Object = taskstatus.status(current)["asking"]
-        fields["asking"] = {**before, "lost": asking.lost + 1}
+        mark: Object = taskstatus.status(current)["asking"]
+        fields["asking"] = {**mark, "lost": asking.lost + 1}
         fields["lostRequests"] = taskstatus.status(current).get("lostRequests", 0) + 1
     return fields
 

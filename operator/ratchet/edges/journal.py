@@ -18,7 +18,7 @@ from ratchet.api import names
 from ratchet.core.facts import Asking, SandboxRef
 from ratchet.core.records import End, Record, Rerun, Result, Start, Turn, with_results
 from ratchet.core.status import Summary
-from ratchet.edges import kube, taskstatus, wire
+from ratchet.edges import checking, kube, taskstatus, wire
 from ratchet.edges.answers import FAILURES, Failure, Meaning, away, find, meaning
 from ratchet.ports import JournalAway, JournalRefused, OwnershipLost, TaskRef
 
@@ -40,10 +40,12 @@ class Seen:
 
     version: str
     has_status: bool
+    digest: str
 
     @classmethod
     def of(cls, found: Object) -> Seen:
-        return cls(found["metadata"]["resourceVersion"], "status" in found)
+        digest = found["spec"].get("digest", "")
+        return cls(found["metadata"]["resourceVersion"], "status" in found, digest)
 
 
 def utc_now() -> datetime:
@@ -76,7 +78,13 @@ class KubeJournal:
     # --- records ---------------------------------------------------------------------------------
 
     async def append(self, record: Turn | End) -> tuple[Turn | End, bool]:
-        """Create a record; see ports.Journal."""
+        """Create a record; see ports.Journal.
+
+        A journal is read and checked as a whole before it is closed: a task does not end well on
+        records that somebody has changed while it ran.
+        """
+        if isinstance(record, End):
+            await self._check_whole(record)
         body = wire.to_object(self._task, record)
         found: Object
         try:
@@ -87,24 +95,38 @@ class KubeJournal:
             found = await self._find_created(failure, record.number)
         try:
             stored = self._read(found)
+            if isinstance(stored, Start) or stored.previous != record.previous:
+                text = f"{_what(found)} does not follow from record {record.number - 1}."
+                raise JournalRefused(f"{text} {wire.ADVICE}")
         except JournalRefused:
             await self._task_if_ours()  # a later owner may write what we cannot read
             raise
-        if isinstance(stored, Start):
-            raise JournalRefused(f"record {record.number} of {self._task} is a second Start")
         return stored, _bare(stored) == _bare(record)
+
+    async def _check_whole(self, end: End) -> None:
+        """Raise JournalRefused unless the journal is what this end is to be the last record of."""
+        found = await turns_of(self._api, self._task)
+        try:
+            records = checking.read(self._task, found)
+            if len(records) < end.number:
+                raise wire.Unreadable(checking.missing(self._task, len(records), end.number - 1))
+            for fault in checking.linked(self._task, records[-1], end):
+                raise wire.Unreadable(fault)
+        except wire.Unreadable as error:
+            await self._task_if_ours()
+            raise _refused(error) from error
 
     async def _find_created(self, failure: Failure, number: int) -> Object:
         """What stands under the name of a record whose creation failed."""
         name = names.turn_name(self._task.name, self._task.uid, number)
         match meaning(failure):
-            case Meaning.EXISTS | Meaning.UNKNOWN:
+            case Meaning.EXISTS | Meaning.UNKNOWN | Meaning.LOST_RACE:  # the last: of a quota
                 found = await find(self._api, kube.turn(self._task.namespace, name))
                 if found is not None:
                     return found
             case Meaning.GONE:
                 await self._task_if_ours()
-            case Meaning.REFUSED | Meaning.LOST_RACE:
+            case Meaning.REFUSED:
                 raise JournalRefused(f"AgentTurn {name} was refused: {failure}") from failure
             case Meaning.LATER:
                 pass
@@ -113,20 +135,20 @@ class KubeJournal:
     async def record_results(self, turn: Turn, results: tuple[Result, ...]) -> Turn:
         """Write the results of a turn once; see ports.Journal."""
         ordered = with_results(turn, results).results or ()
-        fields = {
-            "results": wire.results_to_list(ordered),
-            "committedAt": wire.rfc3339(self._now()),
-        }
+
+        def fields(stored: Turn, seen: Seen) -> dict[str, Any]:
+            return wire.results_fields(seen.digest, stored.reruns, ordered, self._now())
 
         def unless(stored: Turn) -> bool:
             if stored.results is None and stored.reruns != turn.reruns:
+                name = names.turn_name(self._task.name, self._task.uid, turn.number)
                 raise JournalRefused(
-                    f"turn {turn.number} of {self._task} has re-runs that this process does not"
-                    " know of: its results would not be those of the calls that ran"
+                    f"{wire.named(name, turn.number)} has re-runs that this process does not know"
+                    " of: its results would not be those of the calls that ran."
                 )
             return stored.results is not None
 
-        return await self._write_turn(turn, lambda _: fields, unless)
+        return await self._write_turn(turn, fields, unless)
 
     async def record_rerun(self, turn: Turn, rerun: Rerun) -> Turn:
         """Append a re-run to a turn; see ports.Journal."""
@@ -134,7 +156,7 @@ class KubeJournal:
         def unless(stored: Turn) -> bool:
             return stored.results is not None or rerun.key in {r.key for r in stored.reruns}
 
-        def fields(stored: Turn) -> dict[str, Any]:
+        def fields(stored: Turn, _: Seen) -> dict[str, Any]:
             return {"reruns": wire.reruns_to_list((*stored.reruns, rerun))}
 
         return await self._write_turn(turn, fields, unless)
@@ -142,7 +164,7 @@ class KubeJournal:
     async def _write_turn(
         self,
         turn: Turn,
-        fields: Callable[[Turn], dict[str, Any]],
+        fields: Callable[[Turn, Seen], dict[str, Any]],
         unless: Callable[[Turn], bool],
     ) -> Turn:
         """Set fields in a turn's status over the version that was seen.
@@ -160,7 +182,7 @@ class KubeJournal:
                 # Read after the version: a claim that comes later makes another version.
                 await self._task_if_ours()
             try:
-                patch = turn_patch(seen, fields(turn))
+                patch = turn_patch(seen, fields(turn, seen))
                 path = kube.turn(self._task.namespace, name, "status")
                 return self._turn(await self._patch(path, patch, STRICT))
             except FAILURES as error:
@@ -174,16 +196,17 @@ class KubeJournal:
         found = await find(self._api, kube.turn(self._task.namespace, name))
         if found is None:
             await self._task_if_ours()
-            raise JournalRefused(f"AgentTurn {name} is gone: somebody deleted it")
+            text = checking.missing(self._task, turn.number)
+            raise JournalRefused(f"{text} {wire.ADVICE}")
         stored = self._turn(found)
         if _bare(stored) != _bare(turn):
-            raise JournalRefused(f"AgentTurn {name} is not the record that it was")
+            raise JournalRefused(f"{_what(found)} is not the record that it was. {wire.ADVICE}")
         return stored, self._seen.pop(turn.number, None) or Seen.of(found)
 
     def _turn(self, found: Object) -> Turn:
         stored = self._read(found)
         if not isinstance(stored, Turn):
-            raise JournalRefused(f"AgentTurn {found['metadata']['name']} is not of kind Turn")
+            raise JournalRefused(f"{_what(found)} is not of kind Turn. {wire.ADVICE}")
         return stored
 
     def _read(self, found: Object) -> Record:
@@ -191,7 +214,7 @@ class KubeJournal:
         try:
             stored = wire.from_object(self._task, found)
         except wire.Unreadable as error:
-            raise JournalRefused(str(error)) from error
+            raise _refused(error) from error
         if isinstance(stored, Turn) and not stored.complete:
             self._seen[stored.number] = Seen.of(found)
         return stored
@@ -264,6 +287,26 @@ class KubeJournal:
         return await self._api.request(
             "PATCH", path, patch, params=params, content_type=kube.JSON_PATCH
         )
+
+
+async def turns_of(api: kube.Api, task: TaskRef) -> list[Object]:
+    """The AgentTurns that carry a task's label, in no order. Raises JournalAway."""
+    selector = names.task_selector(task.uid, component=names.COMPONENT_JOURNAL)
+    try:
+        return [item async for item in kube.pages(api, kube.turn(task.namespace), selector)]
+    except FAILURES as failure:
+        raise away(failure) from failure
+
+
+def _refused(error: wire.Unreadable) -> JournalRefused | OwnershipLost:
+    """What a loop is told of a journal that is not (any more) what it wrote."""
+    if isinstance(error, wire.NewerJournal):
+        return OwnershipLost(str(error))  # the next claim will wait for a newer operator
+    return JournalRefused(f"{error} {wire.ADVICE}")
+
+
+def _what(found: Object) -> str:
+    return wire.named(found["metadata"]["name"], found["spec"]["number"])
 
 
 def turn_patch(seen: Seen, fields: Mapping[str, Any]) -> taskstatus.Patch:

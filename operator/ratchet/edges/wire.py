@@ -6,7 +6,7 @@ defaults in again: what is read equals what was written, string by string, since
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -28,13 +28,20 @@ from ratchet.core.records import (
     Result,
     Start,
     Turn,
-    start_hash,
 )
 from ratchet.core.replies import Usage
+from ratchet.edges import digests
 from ratchet.ports import TaskRef
 
 Object = Mapping[str, Any]
 _Flat = TypeVar("_Flat", Usage, Result, Rerun, Patch)
+
+
+ADVICE = (
+    "Only the operator may create, change or delete AgentTurns. Nothing was overwritten:"
+    " `ratchet verify` lists what is wrong. Create the task again under a new name."
+)
+"""What to do about a record that is not as the operator wrote it."""
 
 
 class Unreadable(Exception):
@@ -70,6 +77,7 @@ def to_object(task: TaskRef, record: Record) -> dict[str, Any]:
         case End():
             spec["previous"] = record.previous
             spec["end"] = _end(record)
+    spec["digest"] = digests.of_spec(spec)
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.TURN_KIND,
@@ -95,9 +103,16 @@ def owner_reference(task: TaskRef) -> dict[str, Any]:
     }
 
 
-def results_to_list(results: tuple[Result, ...]) -> list[dict[str, Any]]:
-    """`status.results`."""
-    return [_flat(result) for result in results]
+def results_fields(
+    record: str, reruns: tuple[Rerun, ...], results: tuple[Result, ...], committed_at: datetime
+) -> dict[str, Any]:
+    """What is written into a turn's status with its results. `record` is its `spec.digest`."""
+    fields: dict[str, Any] = {
+        "results": [_flat(result) for result in results],
+        "committedAt": rfc3339(committed_at),
+    }
+    known = {"reruns": reruns_to_list(reruns)} if reruns else {}
+    return fields | {"digest": digests.of_results(record, fields | known)}
 
 
 def reruns_to_list(reruns: tuple[Rerun, ...]) -> list[dict[str, Any]]:
@@ -154,28 +169,33 @@ def _default(field: Field[Any]) -> Any:
 # --- reading -------------------------------------------------------------------------------------
 
 
+def named(name: str, number: object) -> str:
+    """How a sentence about a record begins."""
+    return f"AgentTurn {name} (record {number})"
+
+
 def from_object(task: TaskRef, found: Object) -> Record:
     """The record in an AgentTurn. Raises Unreadable if it is none of this task, or none at all."""
-    metadata = found.get("metadata") or {}
-    name = metadata.get("name", "")
-    _check_version(name, found)
+    metadata, spec = found.get("metadata") or {}, found.get("spec") or {}
+    what = named(metadata.get("name", ""), spec.get("number", "?"))
+    _check_version(what, spec)
     try:
         parsed = api.AgentTurn.model_validate(found)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise Unreadable(f"AgentTurn {name} cannot be read: {where}: {first['msg']}.") from error
-    fault = _foreign(task, metadata, parsed)
+        raise Unreadable(f"{what} cannot be read: {where}: {first['msg']}.") from error
+    fault = _foreign(task, metadata, parsed) or _edited(found, parsed)
     if fault:
-        raise Unreadable(f"AgentTurn {name} {fault}.")
-    return _record(name, parsed)
+        raise Unreadable(f"{what} {fault}.")
+    return _record(what, parsed)
 
 
-def _check_version(name: str, found: Object) -> None:
-    version = (found.get("spec") or {}).get("journalVersion")
+def _check_version(what: str, spec: Object) -> None:
+    version = spec.get("journalVersion")
     if isinstance(version, int) and version > JOURNAL_VERSION:
         raise NewerJournal(
-            f"AgentTurn {name} has journalVersion {version}, this operator knows up to"
+            f"{what} has journalVersion {version}, this version of Ratchet knows up to"
             f" {JOURNAL_VERSION}: run a newer operator."
         )
 
@@ -187,23 +207,49 @@ def _foreign(task: TaskRef, metadata: Object, parsed: api.AgentTurn) -> str:
         return "is being deleted"
     if spec.task_ref.uid != task.uid:
         return f"is of another task (uid {spec.task_ref.uid}, not {task.uid})"
-    owners = metadata.get("ownerReferences") or ()
-    if not any(o.get("controller") and o.get("uid") == task.uid for o in owners):
-        return "has no owner reference to its task, so somebody else than the operator made it"
+    if spec.task_ref.name != task.name:
+        return f"is of a task {spec.task_ref.name}, not {task.name}"
     expected = names.turn_name(task.name, task.uid, spec.number)
     if metadata.get("name") != expected:
         return f"has the number of {expected}"
-    for call in spec.reply.calls if spec.reply else ():
+    label = (metadata.get("labels") or {}).get(names.LABEL_TASK_UID, "")
+    if label != task.uid:
+        return f"has {label or 'nothing'} as label {names.LABEL_TASK_UID}, not {task.uid}"
+    return _not_owned(task, metadata.get("ownerReferences") or ())
+
+
+def _not_owned(task: TaskRef, owners: Sequence[Object]) -> str:
+    controllers = [str(owner.get("uid")) for owner in owners if owner.get("controller")]
+    if controllers == [task.uid]:
+        return ""
+    others = " and ".join(controllers)
+    return f"has {others or 'nobody'} as its owner, not its task (uid {task.uid})"
+
+
+def _edited(found: Object, parsed: api.AgentTurn) -> str:
+    """Why an AgentTurn is not as it was written, in words that follow its name."""
+    spec, status = found["spec"], found.get("status") or {}
+    if parsed.spec.digest is None:
+        return "has no digest: somebody edited it, or made it"
+    if parsed.spec.digest != digests.of_spec(spec):
+        return "was edited: spec.digest is of something else"
+    for call in parsed.spec.reply.calls if parsed.spec.reply else ():
         if call.digest != call_digest(call.tool, call.arguments):
             return f"has a call {call.index} whose digest is of something else"
+    if parsed.status.results is None:
+        gone = parsed.status.digest is not None
+        return "was edited: its results are gone, and their digest is there" if gone else ""
+    if parsed.status.digest != digests.of_results(parsed.spec.digest, status):
+        return "was edited: status.digest is not that of its results"
     return ""
 
 
-def _record(name: str, parsed: api.AgentTurn) -> Record:
+def _record(what: str, parsed: api.AgentTurn) -> Record:
     spec, status = parsed.spec, parsed.status
+    digest = status.digest or spec.digest or ""
     match spec.kind, spec.start, spec.reply, spec.end:
         case api.TurnKind.START, api.Start() as start, None, None:
-            return _start(name, spec.epoch, start)
+            return Start(_config(what, start), spec.epoch, digest)
         case api.TurnKind.TURN, None, api.Reply() as reply, None:
             return Turn(
                 number=spec.number,
@@ -217,21 +263,21 @@ def _record(name: str, parsed: api.AgentTurn) -> Record:
                 results=None
                 if status.results is None
                 else tuple(_from(Result, result) for result in status.results),
+                hash=digest,
             )
         case api.TurnKind.END, None, None, api.End() as end:
             return _end_from(spec, end)
         case _:
-            text = f"AgentTurn {name} has not just the part that its kind ({spec.kind}) names."
+            text = f"{what} has not just the part that its kind ({spec.kind}) names."
             raise Unreadable(text)
 
 
-def _start(name: str, epoch: int, start: api.Start) -> Start:
+def _config(what: str, start: api.Start) -> Config:
     try:
-        config = Config.from_json(start.config)
+        return Config.from_json(start.config)
     except (ValueError, TypeError, KeyError) as error:
-        text = f"AgentTurn {name} holds a configuration that cannot be read: {error!r}."
+        text = f"{what} holds a configuration that cannot be read: {error!r}."
         raise Unreadable(text) from error
-    return Start(config=config, epoch=epoch, hash=start_hash(start.config))
 
 
 def _reply_from(reply: api.Reply) -> Reply:
@@ -261,6 +307,7 @@ def _end_from(spec: api.AgentTurnSpec, end: api.End) -> End:
         summary=end.summary,
         result=end.result,
         patch=_from(Patch, end.patch) if end.patch else None,
+        hash=spec.digest or "",
     )
 
 

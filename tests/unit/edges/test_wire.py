@@ -25,13 +25,13 @@ from ratchet.core.records import (
     Start,
     Turn,
     Verdict,
-    start_hash,
     turn_hash,
 )
 from ratchet.core.replies import Usage
-from ratchet.edges import wire
+from ratchet.edges import digests, wire
 from ratchet.ports import TaskRef
 
+COMMITTED = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TASK = TaskRef("space", "task", "0f3c9a1e-5555-4444-8888-121212121212")
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -122,7 +122,8 @@ def through_the_api_server(record: Record) -> dict[str, Any]:
         if record.reruns:
             status["reruns"] = wire.reruns_to_list(record.reruns)
         if record.results is not None:
-            status["results"] = wire.results_to_list(record.results)
+            digest = body["spec"]["digest"]
+            status |= wire.results_fields(digest, record.reruns, record.results, COMMITTED)
         body |= {"status": status} if status else {}
     found: dict[str, Any] = json.loads(json.dumps(body))
     return found
@@ -130,10 +131,12 @@ def through_the_api_server(record: Record) -> dict[str, Any]:
 
 @given(turns)
 def test_a_turn_is_read_as_it_was_written(turn: Turn) -> None:
-    found = wire.from_object(TASK, through_the_api_server(turn))
+    body = through_the_api_server(turn)
+    found = wire.from_object(TASK, body)
     assert isinstance(found, Turn)
     assert found == turn
-    assert turn_hash(found) == turn_hash(turn)
+    last = body["spec"] if turn.results is None else body["status"]
+    assert turn_hash(found) == last["digest"]
 
 
 @given(ends)
@@ -142,17 +145,28 @@ def test_an_end_is_read_as_it_was_written(end: End) -> None:
 
 
 @given(configs, count)
-def test_a_start_is_read_as_it_was_written_with_the_hash_of_its_text(
-    config: Config, epoch: int
-) -> None:
-    found = wire.from_object(TASK, through_the_api_server(Start(config, epoch)))
-    assert found == Start(config, epoch, start_hash(config.to_json()))
+def test_a_start_is_read_as_it_was_written_with_its_digest(config: Config, epoch: int) -> None:
+    body = through_the_api_server(Start(config, epoch))
+    assert wire.from_object(TASK, body) == Start(config, epoch, body["spec"]["digest"])
 
 
 SAMPLE = Turn(
     3, 2, 1, "ledger", "ab" * 32, "cd" * 32,
     Reply(Verdict.CALLS, calls=(Call(0, "abcdefghi", "bash", "{}"),)),
 )  # fmt: skip
+
+
+DONE = replace(
+    SAMPLE,
+    reruns=(Rerun(0, "k", "r", 1),),
+    results=(Result(0, "k", Outcome.OK, "c", 1, True, "s", 1, True),),
+)
+
+
+def with_its_digest(body: dict[str, Any]) -> dict[str, Any]:
+    """What somebody would make who knows how digests are made."""
+    body["spec"]["digest"] = digests.of_spec(body["spec"])
+    return body
 
 
 def test_what_is_at_its_default_is_not_written() -> None:
@@ -183,7 +197,7 @@ def test_every_name_that_is_written_is_one_of_the_api() -> None:
 
 def spoiled(**changes: Any) -> dict[str, Any]:
     """A stored turn with some of its parts exchanged, by path."""
-    body = through_the_api_server(SAMPLE)
+    body = through_the_api_server(DONE)
     for path, value in changes.items():
         *parents, last = path.split("__")
         place = body
@@ -197,14 +211,23 @@ def spoiled(**changes: Any) -> dict[str, Any]:
     ("changes", "says"),
     [
         ({"spec__taskRef": {"name": "task", "uid": "another"}}, "of another task"),
-        ({"metadata__ownerReferences": []}, "no owner reference"),
+        ({"metadata__ownerReferences": []}, "has nobody as its owner"),
+        ({"metadata__labels": {}}, "has nothing as label"),
+        ({"spec__taskRef": {"name": "other", "uid": TASK.uid}}, "of a task other"),
         ({"metadata__name": "task-0f3c9a1e-t4"}, "has the number of task-0f3c9a1e-t3"),
         ({"metadata__deletionTimestamp": "2026-01-01T00:00:00Z"}, "is being deleted"),
-        ({"spec__kind": "End"}, "not just the part that its kind"),
         ({"spec__reply": {"verdict": "Perhaps"}}, "spec.reply.verdict"),
         ({"spec__number": "three"}, "spec.number"),
-        ({"spec__reply__calls": [{"index": 0, "id": "x", "tool": "bash", "arguments": "{}",
-                                  "digest": "sha256:" + "0" * 64}]}, "digest"),
+        ({"spec__reply": {"verdict": "Text", "text": "I never said that."}}, "spec.digest"),
+        ({"spec__previous": "ef" * 32}, "spec.digest"),
+        ({"spec__epoch": 7}, "spec.digest"),
+        ({"spec__journalVersion": 1, "spec__later": True}, "spec.digest"),
+        ({"spec__digest": None}, "has no digest"),
+        ({"status__results": []}, "status.digest"),
+        ({"status__committedAt": "2026-03-01T12:00:01Z"}, "status.digest"),
+        ({"status__reruns": []}, "status.digest"),
+        ({"status__digest": None}, "status.digest"),
+        ({"status__results": None}, "its results are gone"),
     ],
 )  # fmt: skip
 def test_what_is_no_record_of_the_task_is_refused_in_words(
@@ -217,8 +240,49 @@ def test_what_is_no_record_of_the_task_is_refused_in_words(
 def test_an_owner_reference_that_does_not_control_is_not_enough() -> None:
     body = through_the_api_server(SAMPLE)
     body["metadata"]["ownerReferences"][0]["controller"] = False
-    with pytest.raises(wire.Unreadable, match="no owner reference"):
+    with pytest.raises(wire.Unreadable, match="has nobody as its owner"):
         wire.from_object(TASK, body)
+
+
+def test_an_owner_that_is_another_task_is_named() -> None:
+    body = through_the_api_server(SAMPLE)
+    body["metadata"]["ownerReferences"][0]["uid"] = "another"
+    with pytest.raises(wire.Unreadable, match="has another as its owner, not its task"):
+        wire.from_object(TASK, body)
+
+
+def test_the_sentence_names_the_record() -> None:
+    with pytest.raises(wire.Unreadable, match=r"^AgentTurn task-0f3c9a1e-t3 \(record 3\) was edit"):
+        wire.from_object(TASK, spoiled(spec__epoch=7))
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "says"),
+    [
+        ("kind", "End", "not just the part that its kind"),
+        ("reply", {"verdict": "Calls", "calls": [{
+            "index": 0, "id": "x", "tool": "bash", "arguments": "{}",
+            "digest": "sha256:" + "0" * 64}]}, "a call 0 whose digest is of something else"),
+    ],
+)  # fmt: skip
+def test_what_was_never_a_record_is_refused_though_its_digest_fits(
+    part: str, value: Any, says: str
+) -> None:
+    body = through_the_api_server(SAMPLE)
+    body["spec"][part] = value
+    with pytest.raises(wire.Unreadable, match=says):
+        wire.from_object(TASK, with_its_digest(body))
+
+
+def test_a_digest_is_of_what_is_stored_and_not_of_what_this_version_knows() -> None:
+    body = through_the_api_server(SAMPLE)
+    body["spec"]["reply"]["later"] = "A field of a later version."
+    assert wire.from_object(TASK, with_its_digest(body)) == SAMPLE
+
+
+def test_text_that_is_no_utf8_breaks_nothing() -> None:
+    with pytest.raises(wire.Unreadable, match="spec.digest"):
+        wire.from_object(TASK, spoiled(spec__later="\ud800"))
 
 
 def test_a_record_of_a_later_version_asks_for_a_newer_operator() -> None:
@@ -232,7 +296,7 @@ def test_a_configuration_that_cannot_be_read_is_refused() -> None:
     )
     body["spec"]["start"]["config"] = '{"goal": 1}'
     with pytest.raises(wire.Unreadable, match="configuration that cannot be read"):
-        wire.from_object(TASK, body)
+        wire.from_object(TASK, with_its_digest(body))
 
 
 def test_times_are_written_in_utc() -> None:
