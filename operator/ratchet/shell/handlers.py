@@ -19,7 +19,7 @@ from ratchet.shell.supervisor import PodSeen, Supervisor, TaskSeen
 
 
 def register(registry: kopf.OperatorRegistry, supervisor: Supervisor, freshness: Freshness) -> None:
-    """Hang the two handlers into a registry."""
+    """Hang the handlers into a registry."""
 
     @kopf.on.event(names.GROUP, names.VERSION, names.TASK_PLURAL, registry=registry)
     async def task_event(event: Any, body: Any, **_: Any) -> None:
@@ -36,6 +36,12 @@ def register(registry: kopf.OperatorRegistry, supervisor: Supervisor, freshness:
         seen = pod_seen(event.get("type"), body)
         if seen is not None:
             supervisor.pod_seen(seen)
+
+    @kopf.on.cleanup(registry=registry)
+    async def stopping(**_: Any) -> None:
+        # Here, since kopf next waits 5 s for tasks that it has not begun, and then cancels them:
+        # the loops would run on that long, and the supervisor would begin each anew.
+        await supervisor.stop()
 
 
 def task_seen(kind: str | None, body: Any) -> TaskSeen:

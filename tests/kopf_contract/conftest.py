@@ -1,0 +1,71 @@
+"""An API server with tasks and pods, and what the handlers of an operator there were told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from ratchet.api import names
+
+from tests.kopf_contract.api_server import ApiServer
+from tests.kopf_contract.api_shapes import Resource
+from tests.kopf_contract.operators import Ears, Operator
+
+TASKS = names.TASK_PLURAL
+SANDBOX = {names.LABEL_COMPONENT: names.COMPONENT_SANDBOX}
+
+TASK = Resource(names.GROUP, names.VERSION, TASKS, names.TASK_KIND)
+POD = Resource("", "v1", "pods", "Pod")
+OTHERS = [
+    Resource("", "v1", "namespaces", "Namespace", namespaced=False),
+    Resource("", "v1", "events", "Event"),
+    Resource(
+        "apiextensions.k8s.io",
+        "v1",
+        "customresourcedefinitions",
+        "CustomResourceDefinition",
+        namespaced=False,
+    ),
+]
+
+
+@dataclass(slots=True)
+class Scene:
+    """A server, and the ears of the operators that are started in it."""
+
+    server: ApiServer
+    ears: Ears
+
+    def operator(self, **options: Any) -> Operator:
+        """An operator that tells `ears`, to be started by `async with`."""
+        return Operator(self.server, **{"register": self.ears.register, **options})
+
+    def operator_of_tasks(self, **options: Any) -> Operator:
+        """The same, that watches nothing but tasks."""
+        return self.operator(register=self.ears.register_tasks, **options)
+
+    def create_pod(self, name: str, **metadata: Any) -> None:
+        """Create a sandbox's pod."""
+        self.server.create("pods", name, metadata={"labels": SANDBOX, **metadata})
+
+    async def watching(self, plural: str = TASKS, times: int = 1) -> None:
+        """Wait until so many watches of a resource are open."""
+        await self.server.bell.until(
+            lambda: len(self.server.watches(plural)) == times,
+            lambda: f"asked: {[(a.verb, a.plural) for a in self.server.asked]}",
+        )
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ApiServer]:
+    """A server that listens on the loopback address."""
+    async with ApiServer([TASK, POD, *OTHERS]) as found:
+        yield found
+
+
+@pytest.fixture
+async def scene(server: ApiServer) -> Scene:
+    """The server, with nobody in it yet."""
+    return Scene(server, Ears(server.bell))
