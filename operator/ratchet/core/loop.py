@@ -39,6 +39,7 @@ from ratchet.core.policy import (
     Stop,
     fail,
     limit_reached,
+    unknown_stays,
 )
 from ratchet.core.records import Call, End, EndOutcome, Turn
 from ratchet.core.sizes import cut
@@ -111,9 +112,16 @@ def _stop(state: State, now: datetime) -> Stop | None:
             f"The task ran longer than its activeDeadlineSeconds ({seconds}). "
             "Create a new task with a longer one.",
         )
+    if state.turns and (unknown := _recorded_unknown(state, state.turns[-1])) is not None:
+        return unknown
     if not state.sandbox.fenced or state.answer is not None or state.open_turn is not None:
         return _sandbox_failed(state, now)
     return _sandbox_failed(state, now) or limit_reached(state.config, state.tally)
+
+
+def _recorded_unknown(state: State, turn: Turn) -> Stop | None:
+    """An owner before us recorded an outcome that ends the task, and was lost before the end."""
+    return unknown_stays(state.config, turn, turn.results or ())
 
 
 def _finish(state: State, now: datetime) -> Stop:

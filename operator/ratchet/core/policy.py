@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -106,6 +107,22 @@ def _after_text(config: Config, turns: tuple[Turn, ...]) -> Stop | None:
         "The model answered with text alone, was told to call finish, and did so again. "
         "Its text is in the last turn.",
     )
+
+
+def unknown_stays(config: Config, turn: Turn, results: Iterable[Result]) -> Stop | None:
+    """`onUnknownOutcome: Fail` ends the task at the first outcome that stays unknown."""
+    if config.on_unknown is not UnknownPolicy.FAIL:
+        return None
+    for result in results:
+        if result.outcome is Outcome.UNKNOWN:
+            return fail(
+                Reason.UNKNOWN_OUTCOME,
+                f"Whether call {result.index} of turn {turn.number} "
+                f"({turn.reply.calls[result.index].tool}) happened cannot be known, and "
+                "onUnknownOutcome is Fail. Look at what it may have changed before you run the task "
+                "again.",
+            )
+    return None
 
 
 def limit_reached(config: Config, tally: Tally) -> Stop | None:

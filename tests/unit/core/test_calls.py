@@ -187,6 +187,18 @@ async def test_an_unknown_command_ends_the_task_where_it_asks_for_that() -> None
 
 
 @virtual
+async def test_unknown_with_fail_ends_the_task_although_the_owner_that_recorded_it_is_lost() -> (
+    None
+):
+    world = World(calls(BASH), FINISHED, config=configured(on_unknown=UnknownPolicy.FAIL))
+    world.on("run", BEFORE, lambda: later(0.5, world.lose_shell))
+    world.on("record_results", AFTER, world.kill)
+    await world.run_to_end()
+    assert world.end.reason == Reason.UNKNOWN_OUTCOME
+    assert len(world.owners) == 2 and len(world.turns) == 1
+
+
+@virtual
 async def test_a_change_whose_file_has_changed_did_happen() -> None:
     world = World(calls(WRITE), calls(CHANGE, BASH), FINISHED)
     world.on("run", BEFORE, lambda: later(0.8, world.lose_shell), skip=1)

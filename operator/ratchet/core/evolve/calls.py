@@ -7,11 +7,15 @@ from typing import assert_never
 
 from ratchet.core import events as e
 from ratchet.core import todo
-from ratchet.core.conditions import Reason
-from ratchet.core.config import UnknownPolicy
 from ratchet.core.evolve.asking import with_request
 from ratchet.core.facts import Receipt
-from ratchet.core.policy import Look, fail, resolve_look, resolve_unknown, unknown_result
+from ratchet.core.policy import (
+    Look,
+    resolve_look,
+    resolve_unknown,
+    unknown_result,
+    unknown_stays,
+)
 from ratchet.core.records import Call, Outcome, Rerun, Result, Turn
 from ratchet.core.state import Backoff, State, in_sandbox, missing
 from ratchet.core.tools import FINISH, TODO
@@ -146,7 +150,8 @@ def _resolve(
 def _settle(state: State, turn: Turn, call: Call, found: Result | Rerun | Look) -> State:
     match found:
         case Result(outcome=Outcome.UNKNOWN):
-            return _know(_stop_if_asked(state, turn, call), found)
+            stop = state.stop or unknown_stays(state.config, turn, (found,))
+            return _know(replace(state, stop=stop), found)
         case Result():
             return _know(state, found)
         case Rerun():
@@ -155,17 +160,6 @@ def _settle(state: State, turn: Turn, call: Call, found: Result | Rerun | Look) 
             return replace(state, look=found)
         case _:
             assert_never(found)
-
-
-def _stop_if_asked(state: State, turn: Turn, call: Call) -> State:
-    """`onUnknownOutcome: Fail` ends the task at the first outcome that stays unknown."""
-    if state.config.on_unknown is not UnknownPolicy.FAIL or state.stop is not None:
-        return state
-    message = (
-        f"Whether call {call.index} of turn {turn.number} ({call.tool}) happened cannot be known, "
-        "and onUnknownOutcome is Fail. Look at what it may have changed before you run the task again."
-    )
-    return replace(state, stop=fail(Reason.UNKNOWN_OUTCOME, message))
 
 
 def _know(state: State, result: Result) -> State:
