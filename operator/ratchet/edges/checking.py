@@ -14,7 +14,7 @@ from typing import Any
 from ratchet.api import names
 from ratchet.core.keys import call_key
 from ratchet.core.records import End, Record, Start, Turn, turn_hash
-from ratchet.edges import wire
+from ratchet.edges import taskstatus, wire
 from ratchet.ports import TaskRef
 
 Object = Mapping[str, Any]
@@ -58,7 +58,7 @@ def check(task: TaskRef, found: Sequence[Object], below: int | None = None) -> C
     """All that is wrong with a journal; see `read`."""
     records: dict[int, Record] = {}
     faults: list[Fault] = []
-    for item in sorted(found, key=_number):
+    for item in sorted(found, key=number_of):
         try:
             record = wire.from_object(task, item)
         except wire.Unreadable as error:
@@ -69,7 +69,7 @@ def check(task: TaskRef, found: Sequence[Object], below: int | None = None) -> C
             faults.append(Fault(f"{what} is there twice."))
         faults += [Fault(text) for text in _alone(task, item, record, below)]
         records[record.number] = record
-    numbers = {_number(item) for item in found}
+    numbers = {number_of(item) for item in found}
     faults += [Fault(text) for text in _gaps(task, numbers)]
     faults += [Fault(text) for a, b in pairwise(records.values()) for text in linked(task, a, b)]
     return Checked(tuple(records.values()), tuple(faults))
@@ -78,6 +78,19 @@ def check(task: TaskRef, found: Sequence[Object], below: int | None = None) -> C
 def epoch_of(item: Object) -> int:
     """The newest epoch that an AgentTurn names."""
     return max(int(item["spec"]["epoch"]), int((item.get("status") or {}).get("epoch") or 0))
+
+
+def last_known(task: Object) -> int:
+    """The highest number of a record that must be there by what the status of its task says.
+
+    -1 for none. Turns are counted when they are recorded, and one is asked for when those before
+    it are.
+    """
+    turns = int(taskstatus.status(task).get("turns") or 0)
+    asking = taskstatus.asking_of(task)
+    if asking is not None:
+        return max(turns, asking.turn - 1)
+    return turns if turns or taskstatus.sandbox_of(task).ledger else -1
 
 
 def missing(task: TaskRef, number: int, last: int | None = None) -> str:
@@ -103,9 +116,10 @@ def linked(task: TaskRef, before: Record, record: Record) -> Iterator[str]:
         )
 
 
-def _number(item: Object) -> int:
+def number_of(item: Object) -> int:
+    """The number that an AgentTurn gives itself; -1 if it is none."""
     number = (item.get("spec") or {}).get("number")
-    return number if isinstance(number, int) else -1
+    return number if isinstance(number, int) and number >= 0 else -1
 
 
 def _alone(task: TaskRef, item: Object, record: Record, below: int | None) -> Iterator[str]:

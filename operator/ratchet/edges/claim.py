@@ -101,7 +101,7 @@ class KubeJournals:
         """
         if taskstatus.epoch(current) > 0:
             stored = await find(self._api, _record_path(task, 0))
-            if stored is None and _last_known(current) >= 0:
+            if stored is None and checking.last_known(current) >= 0:
                 raise wire.Unreadable(checking.missing(task, 0) + " The status knows of it.")
             start = None if stored is None else _start_from(task, stored)
             return _Before(start, taskstatus.epoch(current))
@@ -167,7 +167,7 @@ class KubeJournals:
         """The journal in order, and the versions of the turns that are not complete."""
         found = await turns_of(self._api, task)
         records = checking.read(task, found, below=taskstatus.epoch(claimed))
-        known = _last_known(claimed)
+        known = checking.last_known(claimed)
         if len(records) <= known:
             raise wire.Unreadable(
                 checking.missing(task, len(records), known) + " The status knows of it."
@@ -308,18 +308,6 @@ def _start_from(task: TaskRef, found: Object) -> Start:
     if not isinstance(record, Start):
         raise wire.Unreadable(f"AgentTurn {found['metadata']['name']} is not of kind Start.")
     return record
-
-
-def _last_known(task: Object) -> int:
-    """The highest number of a record that must be there by what the status says; -1 for none.
-
-    Turns are counted when they are recorded, and asked for when those before them are.
-    """
-    turns = taskstatus.status(task).get("turns") or 0
-    asking = taskstatus.asking_of(task)
-    if asking is not None:
-        return max(turns, asking.turn - 1)
-    return turns if turns or taskstatus.sandbox_of(task).ledger else -1
 
 
 def _owner_fields(

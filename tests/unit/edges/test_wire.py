@@ -281,7 +281,7 @@ def test_a_digest_is_of_what_is_stored_and_not_of_what_this_version_knows() -> N
 
 
 def test_text_that_is_no_utf8_breaks_nothing() -> None:
-    with pytest.raises(wire.Unreadable, match="spec.digest"):
+    with pytest.raises(wire.Unreadable, match=r"spec\.digest"):
         wire.from_object(TASK, spoiled(spec__later="\ud800"))
 
 

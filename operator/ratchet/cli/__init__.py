@@ -1,0 +1,1 @@
+"""The command `ratchet`: what can be said of tasks without a cluster."""
