@@ -67,7 +67,7 @@ class KubeJournals:
                 trouble = Trouble(Phase.FAILED, Reason.JOURNAL_CONFLICT, text)
             except _CannotBegin as reason:
                 trouble = reason.trouble
-            await self._tell(task, trouble, now, newest=taskstatus.epoch(current) + 1)
+            await self._tell(task, trouble, now, holder, known=taskstatus.epoch(current))
             return None
         raise JournalAway(f"task {task} was changed {TRIES} times while it was being claimed")
 
@@ -230,17 +230,21 @@ class KubeJournals:
                 raise _CannotBegin(_refused(failure)) from failure
             raise away(failure) from failure
 
-    async def _tell(self, task: TaskRef, trouble: Trouble, now: datetime, newest: int) -> None:
+    async def _tell(
+        self, task: TaskRef, trouble: Trouble, now: datetime, holder: str, known: int
+    ) -> None:
         """Say in the status why the task is not begun; written only where it is news.
 
         If the task changes meanwhile nothing is written: it will be looked at again. Nor is
-        anything written of what the owners after epoch `newest` run.
+        anything written of what another owner runs whose epoch came after the `known` one: the
+        trouble may be that we read before and after its claim.
         """
         path = kube.task(task.namespace, task.name)
         current = await find(self._api, path)
         if current is None or _nothing_to_do(task, current):
             return
-        if taskstatus.epoch(current) > newest:
+        owner = taskstatus.status(current).get("owner") or {}
+        if taskstatus.epoch(current) > known and owner.get("holder") != holder:
             return
         conditions_of = (
             conditions_of_failure if trouble.phase is Phase.FAILED else conditions_of_wait
