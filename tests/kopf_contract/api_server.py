@@ -239,7 +239,7 @@ class ApiServer:
             return _refusal(405, "MethodNotAllowed")
         resource = self._resource(asked)
         if resource is None:
-            return _refusal(404, "NotFound")
+            return _not_served()
         if asked.verb == "watch":
             return await self._watch(request, asked)
         return self._list(resource, asked)
@@ -263,7 +263,7 @@ class ApiServer:
         if path == "/apis":
             return web.json_response(groups_of(self.resources))
         served = [resource for resource in self.resources if resource.root == path]
-        return web.json_response(resources_of(served)) if served else _refusal(404, "NotFound")
+        return web.json_response(resources_of(served)) if served else _not_served()
 
     def _list(self, resource: Resource, asked: Asked) -> web.Response:
         items = []
@@ -306,6 +306,11 @@ async def _pour(request: web.Request, stream: Stream) -> web.StreamResponse:
     if data is None and request.transport is not None:
         request.transport.abort()
     return answer
+
+
+def _not_served() -> web.Response:
+    """As a real server says it: no Status object."""
+    return web.Response(text="404 page not found\n", status=404)
 
 
 def _refusal(code: int, reason: str, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from ratchet.api import names
 
+from tests.e2e.conftest import api, cluster, namespace
 from tests.kopf_contract.api_server import ApiServer
 from tests.kopf_contract.api_shapes import Resource
 from tests.kopf_contract.operators import Ears, Operator
+
+__all__ = ["api", "cluster", "namespace"]
 
 TASKS = names.TASK_PLURAL
 SANDBOX = {names.LABEL_COMPONENT: names.COMPONENT_SANDBOX}

@@ -89,7 +89,11 @@ async def test_a_silent_watch_is_opened_again_after_the_inactivity_timeout(scene
 
 
 async def test_a_silent_watch_is_given_up_after_70_seconds() -> None:
-    """`main.kopf_settings` leaves that to kopf; API servers send a bookmark every 60 seconds."""
+    """`main.kopf_settings` leaves that to kopf.
+
+    API servers send a bookmark each minute, but none of a resource without any change since the
+    list: such a watch is opened anew every 70 seconds.
+    """
     assert kopf.OperatorSettings().watching.inactivity_timeout == 70
 
 
