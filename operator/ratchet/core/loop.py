@@ -58,21 +58,9 @@ _NEEDS_JOURNAL = (
 def decide(state: State, now: datetime) -> tuple[Command, ...]:
     """All that should be under way now."""
     wishes = tuple(_wishes(state, now))
-    if not state.journal_backoff.failures:
+    if not state.journal_backoff.blocks(now):
         return wishes
-    blocked = state.journal_backoff.blocks(now)
-    return tuple(wish for wish in wishes if _goes_on_while_journal_is_away(state, wish, blocked))
-
-
-def _goes_on_while_journal_is_away(state: State, wish: Command, blocked: bool) -> bool:
-    """What runs already may go on; only a request that the status knows of counts as running.
-
-    The next try of a write (`blocked` is False then) is what tells that the API server is back; no
-    request is sent before that.
-    """
-    if isinstance(wish, Ask):
-        return state.asking == _asking(state)
-    return not blocked or not isinstance(wish, _NEEDS_JOURNAL)
+    return tuple(wish for wish in wishes if not isinstance(wish, _NEEDS_JOURNAL))
 
 
 def _wishes(state: State, now: datetime) -> Iterator[Command]:
@@ -258,7 +246,10 @@ def _ask(state: State, now: datetime) -> Iterator[Command]:
         return  # the open turn's results are still being recorded; then the task ends
     asking = _asking(state)
     if asking is not None and state.asking != asking:
+        # First the mark: a request sent beside it would be one that nobody knows of, if we died
+        # before it is written, or if the task is somebody else's by now.
         yield MarkAsking(asking)
+        return
     yield Ask(wanted.turn, state.attempt, wanted.digest, wanted)
 
 

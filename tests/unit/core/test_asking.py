@@ -9,8 +9,11 @@ import pytest
 from ratchet.core import events as e
 from ratchet.core.conditions import Reason
 from ratchet.core.config import Completion, Limits
-from ratchet.core.records import EndOutcome, Outcome, Result, Verdict
+from ratchet.core.evolve import begin, evolve
+from ratchet.core.facts import SandboxRef
+from ratchet.core.records import EndOutcome, Outcome, Reply, Result, Start, Verdict
 from ratchet.core.replies import FailureKind, ModelFailure, RawCall, RawReply
+from ratchet.fakes.clock import BEGIN
 from ratchet.fakes.model import calls, says
 from ratchet.ports import JournalAway
 
@@ -24,6 +27,7 @@ from tests.unit.core.world import (
     FINISHED,
     World,
     configured,
+    later,
     virtual,
 )
 
@@ -160,6 +164,7 @@ async def test_an_answer_to_another_question_is_thrown_away() -> None:
     world = World(calls(BASH), FINISHED, think_s=0.05)
 
     async def another_wrote_first() -> None:
+        await asyncio.sleep(1)
         turn = world.turns[0]
         result = turn.reply.calls[0]
         stored = Result(0, f"{world.task.ref.uid}/1/{result.index}", Outcome.OK, "another text")
@@ -172,6 +177,16 @@ async def test_an_answer_to_another_question_is_thrown_away() -> None:
     assert "another text" in world.asked()[-1]
     assert world.task.lost_requests == 1
     spend_is_counted(world)
+
+
+def test_a_reply_to_another_question_uses_its_attempt_up() -> None:
+    """The next one is asked under another id, even if this reply came when it was wanted no more."""
+    state = begin(
+        task_uid="task", epoch=1, started=BEGIN, deadline=None, cancelled=False, asking=None,
+        lost_requests=0, sandbox=SandboxRef(), records=(Start(configured(), 1),),
+    )  # fmt: skip
+    state = evolve(state, e.Replied(1, "another question", Reply(Verdict.TEXT, "an answer")))
+    assert (state.answer, state.attempt, state.lost_requests) == (None, 2, 1)
 
 
 @virtual
@@ -215,20 +230,58 @@ async def test_owners_lost_at_different_turns_do_not_add_up() -> None:
 
 
 @virtual
-async def test_the_mark_and_the_request_go_side_by_side() -> None:
-    world = World(FINISHED)
+async def test_a_request_is_sent_when_its_mark_is_written() -> None:
+    world = World(calls(BASH), FINISHED)
     world.latency = lambda: 0.5
     await world.run_to_end()
-    marked = next(seen.at for seen in world.seen if isinstance(seen.event, e.AskingMarked))
-    replied = next(seen.at for seen in world.seen if isinstance(seen.event, e.Replied))
-    assert replied - marked == pytest.approx(2.0)
+    marked = [seen.at for seen in world.seen if isinstance(seen.event, e.AskingMarked)]
+    replied = [seen.at for seen in world.seen if isinstance(seen.event, e.Replied)]
+    assert [b - a for a, b in zip(marked, replied, strict=True)] == pytest.approx([2.5, 2.5])
+
+
+@virtual
+async def test_a_request_goes_out_while_the_results_before_it_are_recorded() -> None:
+    world = World(calls(BASH), FINISHED)
+    world.on("record_results", BEFORE, lambda: asyncio.sleep(30))
+    await world.run_to_end()
+    assert len(world.model.seen) == 2 and world.now < 40
+    times = {type(seen.event): seen.at for seen in world.seen}
+    assert times[e.Replied] < 10 < times[e.ResultsStored]
+
+
+@virtual
+async def test_no_request_goes_out_whose_mark_is_not_written() -> None:
+    world = World(FINISHED)
+    world.on("mark_asking", BEFORE, AWAY)
+    world.on("mark_asking", BEFORE, world.kill)
+    await world.run_to_end()
+    assert [request.rid[-5:] for request in world.model.seen] == ["a1-e2"]
+    assert world.task.lost_requests == 0
+
+
+@virtual
+async def test_an_owner_that_is_none_any_more_asks_nobody() -> None:
+    world = World(FINISHED)
+
+    async def stand_still() -> None:
+        world.start()
+        world.owners[0].frozen = world.now + 3600
+        await asyncio.sleep(3600)
+
+    world.on("mark_asking", BEFORE, stand_still)
+    await world.run_to_end()
+    assert [request.rid[-5:] for request in world.model.seen] == ["a1-e2"]
 
 
 @virtual
 async def test_an_attempt_that_is_given_up_is_counted_and_its_number_not_used_again() -> None:
-    world = World(FINISHED)
-    world.on("mark_asking", BEFORE, AWAY)
+    world = World(calls(BASH), FINISHED, think_s=5)
+    world.on("ask", BEFORE, lambda: later(1, world.lose_pod), skip=1)
     await world.run_to_end()
-    assert world.events(e.AskWithdrawn) == [e.AskWithdrawn(1, 1)]
-    assert [request.rid[-5:] for request in world.model.seen] == ["a1-e1", "a2-e1"]
+    assert world.events(e.AskWithdrawn) == [e.AskWithdrawn(2, 1)]
+    assert [request.rid[-8:] for request in world.model.seen] == [
+        "t1-a1-e1",
+        "t2-a1-e1",
+        "t2-a2-e1",
+    ]
     spend_is_counted(world)

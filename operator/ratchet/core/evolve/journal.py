@@ -93,6 +93,7 @@ def results_stored(state: State, turn: Turn) -> State:
     if state.answer is not None and (
         state.request is None or state.answer.digest != state.request.digest
     ):
-        # The stored turn is not what the model was shown: its answer is to another question.
-        state = _without_answer(state)
+        # The stored turn is not what the model was shown: its answer is to another question. The
+        # next attempt gets another number, since its id is made of that.
+        state = replace(_without_answer(state), attempt=state.attempt + 1)
     return state

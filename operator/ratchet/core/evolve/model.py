@@ -27,7 +27,7 @@ def model_changed(state: State, event: e.Replied | e.AskFailed | e.AskWithdrawn)
 def _replied(state: State, event: e.Replied) -> State:
     wanted = state.request
     if wanted is None or (wanted.turn, wanted.digest) != (event.turn, event.digest):
-        return replace(state, lost_requests=state.lost_requests + 1)
+        return _withdrawn(state, e.AskWithdrawn(event.turn, event.reply.attempt))
     answer = Answer(event.turn, event.digest, event.reply)
     return replace(state, answer=answer, model_message="")
 
