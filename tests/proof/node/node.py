@@ -20,9 +20,11 @@ from ratchet.edges.kube import APPLY, Kube, ours
 
 from tests.cluster import Cluster
 from tests.proof.node.addresses import user_of
+from tests.proof.node.bare import BareSandbox
 from tests.proof.node.folders import make_bundle
+from tests.proof.node.pod import Front, Machine, Pod
 from tests.proof.node.registration import Registration
-from tests.proof.node.sandbox import Front, Machine, RunningSandbox
+from tests.proof.node.sandbox import RunningSandbox
 from tests.proof.node.watch import PodWatch
 
 Object = dict[str, Any]
@@ -46,7 +48,9 @@ class ProcessNode:
 
     `logs` gets ``<pod>.server.log`` and ``<pod>.runner.log`` of each pod. `environment` is added
     to that of servers and runners. `front` puts something between operator and server, such as
-    `tests.proof.sandboxproxy.SandboxProxy.front`.
+    `tests.proof.sandboxproxy.SandboxProxy.front`. `bare`: servers live in the test's own process
+    and every call ends Ok at once without being run (`tests.proof.node.bare`), so that hundreds
+    of sandboxes are possible; those are in `sandboxes`, and `sandbox` and `wait_for` know none.
 
     Where the test is root, commands run as a user of their own for each sandbox; all that they
     started ends with the runner, as in a pod. What differs from a pod: the workspace is not at
@@ -63,15 +67,17 @@ class ProcessNode:
         *,
         environment: Mapping[str, str] | None = None,
         front: Front | None = None,
+        bare: bool = False,
     ) -> None:
         self.name = f"processes-{uuid.uuid4().hex[:8]}"
         """Name of the node and of its RuntimeClass."""
-        self.sandboxes: dict[str, RunningSandbox] = {}
+        self.sandboxes: dict[str, Pod] = {}
         """All that ever ran here, by uid of the pod, ended ones too."""
         self._cluster = cluster
         self._logs = logs
         self._environment = dict(environment or {})
         self._front = front
+        self._kind: type[Pod] = BareSandbox if bare else RunningSandbox
         self._armed: list[tuple[str | None, str, str]] = []
         self._ending: dict[str, asyncio.Task[None]] = {}
         self._stack = contextlib.AsyncExitStack()
@@ -100,7 +106,8 @@ class ProcessNode:
 
     def sandbox(self, task: str) -> RunningSandbox:
         """The newest sandbox of a task, given by its uid or its name. Raises KeyError."""
-        mine = [s for s in self.sandboxes.values() if task in (s.task_uid, s.task)]
+        every = (s for s in self.sandboxes.values() if isinstance(s, RunningSandbox))
+        mine = [sandbox for sandbox in every if task in (sandbox.task_uid, sandbox.task)]
         if not mine:
             raise KeyError(f"node {self.name} has seen no sandbox of task {task}")
         return max(mine, key=lambda s: s.generation)
@@ -221,7 +228,7 @@ class ProcessNode:
             return
         if names.LABEL_TASK_UID not in (metadata.get("labels") or {}):
             return
-        sandbox = RunningSandbox(self._here, pod)
+        sandbox = self._kind(self._here, pod)
         self.sandboxes[sandbox.uid] = sandbox
         if metadata.get("deletionTimestamp"):
             self._let_go(sandbox, 0, delete=True)
@@ -238,7 +245,7 @@ class ProcessNode:
                 return server, runner
         return "", ""
 
-    def _let_go(self, sandbox: RunningSandbox, grace_s: float, *, delete: bool) -> None:
+    def _let_go(self, sandbox: Pod, grace_s: float, *, delete: bool) -> None:
         if sandbox.uid not in self._ending:
             ending = sandbox.end(grace_s, delete=delete)
             self._ending[sandbox.uid] = asyncio.create_task(ending)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -61,11 +61,9 @@ def evicted(message: str) -> Object:
     return {"phase": "Failed", "reason": "Evicted", "message": message}
 
 
-def unreachable(conditions: list[Object]) -> Object:
-    """What the node controller writes of the pods of a node that does not answer."""
-    now = _at(datetime.now(UTC))
-    lost = {"status": "False", "reason": "NodeStatusUnknown", "lastTransitionTime": now}
-    return {"conditions": [c | lost if c["type"] == "Ready" else c for c in conditions]}
+def gone(seen: Seen) -> Seen:
+    """The same container, not running any more."""
+    return replace(seen, began=None, ready=False)
 
 
 def _condition(name: str, value: bool, since: datetime, why: Object) -> Object:
