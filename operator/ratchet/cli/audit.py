@@ -67,7 +67,7 @@ def _audit(uid: str, turns: Sequence[Object], task: Object | None) -> Audit:
     if not faults:
         faults += tuple(Fault(text) for text in _requests(ref, checked.records))
         faults += tuple(Fault(text) for text in _patch(ref, checked.records))
-    if task is not None:
+    if task is not None and not any(fault.newer for fault in faults):
         faults += tuple(Fault(text) for text in _status(ref, task, turns, checked))
     return Audit(ref, checked.records, faults)
 

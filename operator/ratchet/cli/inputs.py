@@ -52,7 +52,7 @@ def _ours(name: str, found: Object) -> Object:
     metadata = found.get("metadata")
     parts = [metadata, found.get("spec"), found.get("status", {})]
     if not all(isinstance(part, Mapping) for part in parts) or not _is_metadata(metadata):
-        raise UnreadableInput(f"{name} holds a {kind} that is no whole object")
+        raise UnreadableInput(f"{name} holds an object of kind {kind} that is not whole")
     return found
 
 

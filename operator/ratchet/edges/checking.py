@@ -125,13 +125,11 @@ def number_of(item: Object) -> int:
 def _alone(task: TaskRef, item: Object, record: Record, below: int | None) -> Iterator[str]:
     """What is wrong with a record that is what it was when it was written."""
     what = wire.named(names.turn_name(task.name, task.uid, record.number), record.number)
-    if isinstance(record, Start) != (record.number == 0):
-        yield f"{what} is of kind {type(record).__name__}: record 0 is the Start, and no other."
     epoch = epoch_of(item)
     if below is not None and epoch >= below:
         yield (
-            f"{what} was written by epoch {epoch}, and the task's status knew of none above"
-            f" {below - 1}: the status is older than the journal."
+            f"{what} is of epoch {epoch}, and the task's status knew of none above {below - 1}:"
+            " the status is older than the journal."
         )
     if isinstance(record, Turn) and record.results is not None:
         yield from (f"{what} {fault}." for fault in _results(task, record))
@@ -143,6 +141,7 @@ def _results(task: TaskRef, turn: Turn) -> Iterator[str]:
     got = [result.index for result in turn.results or ()]
     if got != asked:
         yield f"has results of the calls {got}, and its calls are {asked}"
+        return
     for result in turn.results or ():
         keys = {rerun.key for rerun in turn.reruns if rerun.index == result.index}
         if result.key not in keys | {call_key(task.uid, turn.number, result.index)}:

@@ -212,6 +212,8 @@ def _foreign(task: TaskRef, metadata: Object, parsed: api.AgentTurn) -> str:
     expected = names.turn_name(task.name, task.uid, spec.number)
     if metadata.get("name") != expected:
         return f"has the number of {expected}"
+    if (spec.kind is api.TurnKind.START) != (spec.number == 0):
+        return f"is of kind {spec.kind}: record 0 is the Start, and no other"
     label = (metadata.get("labels") or {}).get(names.LABEL_TASK_UID, "")
     if label != task.uid:
         return f"has {label or 'nothing'} as label {names.LABEL_TASK_UID}, not {task.uid}"

@@ -65,7 +65,7 @@ async def test_a_task_whose_status_is_older_than_its_journal_does_not_go_on(
     claim, journal = await claimed(home, task)
     await journal.append(after(claim, turn(1, epoch=3)))
     await put_status(home, task, old)
-    text = f"AgentTurn {name_of(task, 1)} (record 1) was written by epoch 3"
+    text = f"AgentTurn {name_of(task, 1)} (record 1) is of epoch 3"
     await stops(home, task, text, "the status is older than the journal")
 
 
