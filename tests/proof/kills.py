@@ -16,9 +16,10 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from tests.proof import kills_cases, kills_points, kills_random
-from tests.proof.kills_cases import Play
+from tests.proof import kills_cases, kills_points, kills_random, kills_sandbox, kills_stalls
+from tests.proof.kills_cases import COUNTS, Case, Play
 from tests.proof.kills_random import Storm
+from tests.proof.kills_stalls import Stall
 from tests.proof.lane import Lane, lane
 from tests.proof.rows import Row, total
 from tests.proof.settings import LANES, Settings
@@ -34,7 +35,10 @@ async def run(settings: Settings, tell: Tell) -> tuple[Row, ...]:
     """All rows, those of the same name put together."""
     begin = time.monotonic()
     async with stage(settings, _shapes) as here:
-        rows = await _in_lanes(here, _jobs(settings), "case", tell)
+        async with asyncio.TaskGroup() as group:
+            cases = group.create_task(_in_lanes(here, _jobs(settings), "case", tell))
+            stalls = group.create_task(_in_lanes(here, _stalls(settings), "stall", tell, 1))
+        rows = cases.result() + stalls.result()
         left = settings.kills - sum(row.kills for row in rows)
         storms = _storms(settings, max(0, left))
         rows += await _in_lanes(here, storms, "storm", tell)
@@ -49,8 +53,21 @@ def _shapes(effect: Effect) -> dict[str, tuple[Turn, ...]]:
 def _jobs(settings: Settings) -> list[Job]:
     """Everything but the kills at random, in an order that does not depend on luck."""
     chance = random.Random(settings.seed)
-    cases = [case for case in kills_points.cases(chance) if settings.only in case.row]
-    return [lambda place, case=case: Play(place, case).run() for case in cases]  # type: ignore[misc]
+    every = (*kills_sandbox.cases(), *kills_points.cases(chance))
+    return [_job(case) for case in every if settings.only in case.row]
+
+
+def _stalls(settings: Settings) -> list[Job]:
+    wanted = [stall for stall in kills_stalls.stalls() if settings.only in stall.row]
+
+    def job(stall: Stall) -> Job:
+        return lambda place: kills_stalls.Play(place, stall).run()
+
+    return [job(stall) for stall in wanted]
+
+
+def _job(case: Case) -> Job:
+    return lambda place: Play(place, case).run()
 
 
 def _storms(settings: Settings, kills: int) -> list[Job]:
@@ -64,8 +81,10 @@ def _storms(settings: Settings, kills: int) -> list[Job]:
     return [storm(*each) for each in enumerate(share(kills, settings.lanes)) if each[1]]
 
 
-async def _in_lanes(here: Stage, jobs: Sequence[Job], name: str, tell: Tell) -> list[Row]:
-    """Do the jobs in as many lanes as there are, each job in the first that is free."""
+async def _in_lanes(
+    here: Stage, jobs: Sequence[Job], name: str, tell: Tell, lanes: int = 0
+) -> list[Row]:
+    """Do the jobs in so many lanes (0: as the settings say), each job in the first that is free."""
     waiting = list(reversed(jobs))
     rows: list[Row] = []
 
@@ -74,15 +93,15 @@ async def _in_lanes(here: Stage, jobs: Sequence[Job], name: str, tell: Tell) -> 
             row = await waiting.pop()(place)
             rows.append(row)
             if row.findings.broken:
-                tell(f"BROKEN {row.fault}: {row.findings}")
+                tell(f"BROKEN {row.fault}: {'; '.join(row.findings.remarks)}")
 
     async with AsyncExitStack() as stack:
-        lanes = [
+        places = [
             await stack.enter_async_context(lane(here, f"{name}-{index}"))
-            for index in range(min(here.settings.lanes, len(jobs)))
+            for index in range(min(lanes or here.settings.lanes, len(jobs)))
         ]
         async with asyncio.TaskGroup() as group:
-            for place in lanes:
+            for place in places:
                 group.create_task(work(place))
     return rows
 
@@ -107,6 +126,13 @@ def _sum(one: Row, other: Row) -> Row:
     )
 
 
+def summary(row: Row) -> str:
+    """A row in one line."""
+    counts = {name: count for name in COUNTS if (count := getattr(row.findings, name))}
+    slowest = f", went on within {max(row.resume_s):.1f} s" if row.resume_s else ""
+    return f"{row.fault}: {row.runs} runs, {row.kills} kills{slowest} {counts or ''}"
+
+
 def main() -> int:
     """The exit code is 1 where a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.proof.kills", description=__doc__)
@@ -120,7 +146,7 @@ def main() -> int:
     settings = replace(settings, only=options.only, lanes=options.lanes)
     rows = asyncio.run(run(settings, lambda line: print(line, flush=True)))
     for row in rows:
-        print(f"{row.fault}: {row.runs} runs, {row.kills} kills, {row.findings}")
+        print(summary(row))
     return 1 if total(rows).broken else 0
 
 

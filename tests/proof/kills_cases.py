@@ -16,6 +16,8 @@ from tests.proof.shapes import FINISH, Effect, Turn, call, marks
 
 FIRES_WITHIN_S = 60.0
 """How long a failpoint may take to strike."""
+STANDS_STILL_S = 5.0
+"""How long a part of the sandbox stands still that is stopped."""
 PATIENCE_S = 90.0
 """How long a task may take to its end after the last fault."""
 VARIABLE = "RATCHET_FAILPOINT"
@@ -87,8 +89,8 @@ class Play:
         self._switch_on(case.operators[0] if case.operators else "")
         await lane.operator.launch()
         (self.task,) = await lane.begin(case.shape, **case.spec)
-        if lane.stage.node is not None and (case.server or case.runner):
-            lane.stage.node.arm(self.task, server=case.server, runner=case.runner)
+        if lane.node is not None and (case.server or case.runner):
+            lane.node.arm(self.task, server=case.server, runner=case.runner)
         acting = asyncio.create_task(self._act())
         try:
             await self._operators()
@@ -110,9 +112,9 @@ class Play:
             if "kill" not in failpoint:
                 continue
             if await operator.died(FIRES_WITHIN_S) is None:
-                self.missed.append(f"{failpoint} did not strike")
-                await operator.kill()
-            self.kills += 1
+                await operator.kill()  # it did not strike; that is told at the end
+            else:
+                self.kills += 1
             killed, epoch = time.monotonic(), self.lane.epoch(self.task)
             self._switch_on(following)
             await operator.launch()
@@ -133,6 +135,8 @@ class Play:
 
     async def _act(self) -> None:
         """Do to the running call what the case says."""
+        if self.case.server or self.case.runner:
+            await self._see_it_struck()
         if not self.case.act:
             return
         await self._called()
@@ -140,7 +144,31 @@ class Play:
             await self.lane.cancel(self.task)
             return
         self.kills += 1
-        await strike(self._sandbox(), self.case.act)
+        await strike(self.lane.sandbox(self.task), self.case.act)
+
+    async def _see_it_struck(self) -> None:
+        """Wait for the sandbox's failpoint; what stands still then goes on after a while."""
+        lane, fault = self.lane, f"{self.case.server} {self.case.runner}"
+        async with asyncio.timeout(FIRES_WITHIN_S):
+            while not self._struck():  # noqa: ASYNC110 - in another process
+                await asyncio.sleep(0.02)
+        self.kills += "=drop" not in fault
+        struck, uid = time.monotonic(), lane.uid(self.task)
+        if "=stop" in fault:
+            await asyncio.sleep(STANDS_STILL_S)
+            sandbox = lane.sandbox(self.task)
+            (sandbox.continue_server if self.case.server else sandbox.continue_runner)()
+        if not self.case.operators and await lane.sights.until(
+            lambda: lane.sights.resumed(uid, struck) is not None, PATIENCE_S
+        ):
+            self.resumed.append(lane.sights.resumed(uid, struck) or 0.0)
+
+    def _struck(self) -> list[str]:
+        """Failpoints of the task's first sandbox that have struck."""
+        try:
+            return self.lane.sandbox(self.task).struck()
+        except KeyError:
+            return []
 
     async def _called(self) -> None:
         """Wait until the second turn's call has had its effect."""
@@ -150,10 +178,6 @@ class Play:
             key = f"{lane.uid(self.task)}/2/0"
             while not lane.stage.ledger.counts()[key]:  # noqa: ASYNC110 - in another process
                 await asyncio.sleep(0.05)
-
-    def _sandbox(self) -> RunningSandbox:
-        assert self.lane.stage.node is not None, "this case needs sandboxes as processes"
-        return self.lane.stage.node.sandbox(self.lane.uid(self.task))
 
     async def _row(self) -> Row:
         case, lane = self.case, self.lane
@@ -173,7 +197,7 @@ class Play:
             if failpoint and told(failpoint) not in struck:
                 yield failpoint
         if self.case.server or self.case.runner:
-            done = self._sandbox().struck()
+            done = self._struck()
             for failpoint in f"{self.case.server},{self.case.runner}".split(","):
                 if failpoint and told(failpoint) not in done:
                     yield failpoint

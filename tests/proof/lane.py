@@ -21,6 +21,7 @@ from ratchet.ports import TaskRef
 from tests.e2e import images
 from tests.e2e.operator_process import OperatorProcess
 from tests.proof.judging import Evidence, judge
+from tests.proof.node import ProcessNode, RunningSandbox
 from tests.proof.rows import Findings
 from tests.proof.shapes import goal
 from tests.proof.sights import Sights
@@ -28,6 +29,8 @@ from tests.proof.stage import Stage
 
 Object = dict[str, Any]
 MERGE = "application/merge-patch+json"
+LOG_LINES, LOG_LINE = 6, 300
+"""How much of an operator's log is shown, in lines and characters of a line."""
 
 
 @dataclass(slots=True)
@@ -39,6 +42,8 @@ class Lane:
     namespace: str
     operator: OperatorProcess
     sights: Sights
+    node: ProcessNode | None
+    """Where sandboxes are processes; None: they are pods."""
     _numbers: Iterable[int] = field(default_factory=lambda: itertools.count(1))
 
     # --- tasks -----------------------------------------------------------------------------------
@@ -96,6 +101,19 @@ class Lane:
         """Whether a task was seen to have ended."""
         return self.status(name).get("phase") in TERMINAL_PHASES
 
+    def sandbox(self, name: str) -> RunningSandbox:
+        """The newest sandbox of a task. Raises KeyError while there is none."""
+        assert self.node is not None, "this needs sandboxes as processes"
+        return self.node.sandbox(self.uid(name))
+
+    def another_operator(self) -> OperatorProcess:
+        """A second process for the same namespace, with a name, a port and a log of its own."""
+        first = self.operator
+        log = first.log.with_stem(f"{first.log.stem}-other")
+        return OperatorProcess(
+            first.kubeconfig, self.namespace, first.images, log, pod=f"{first.pod}-other"
+        )
+
     # --- judging ---------------------------------------------------------------------------------
 
     async def judged(self, tasks: Sequence[str]) -> tuple[Findings, int]:
@@ -123,7 +141,8 @@ class Lane:
             )
         )
         recorded = len([record for record in records if isinstance(record, Turn)])
-        spent = len(seen) - recorded - status.get("lostRequests", 0)
+        # One that the wire delivers twice is one of ours: it has one id.
+        spent = len({r.rid for r in seen}) - recorded - status.get("lostRequests", 0)
         if spent > 0:
             text = f"task {uid}: {spent} requests were seen and are not counted"
             found += Findings(uncounted=spent, remarks=(text,))
@@ -136,7 +155,8 @@ class Lane:
     def _told(self, status: Object) -> str:
         """A status in short, with the end of the operator's log, for one who looks for the cause."""
         short = {key: value for key, value in status.items() if key not in ("conditions", "tokens")}
-        return f"{json.dumps(short)}\n{self.operator.tail(15)}"
+        tail = (line[:LOG_LINE] for line in self.operator.tail(LOG_LINES).splitlines())
+        return "\n    ".join((json.dumps(short), f"log: {self.operator.log}", *tail))
 
     async def _records(self, task: Object) -> list[Record]:
         meta = task["metadata"]
@@ -148,8 +168,13 @@ class Lane:
 
 
 @asynccontextmanager
-async def lane(stage: Stage, name: str, kubeconfig: str = "") -> AsyncIterator[Lane]:
-    """A new namespace with what tasks need, and an operator that is not started yet."""
+async def lane(
+    stage: Stage, name: str, *, kubeconfig: str = "", node: ProcessNode | None = None
+) -> AsyncIterator[Lane]:
+    """A new namespace with what tasks need, and an operator that is not started yet.
+
+    `kubeconfig` is the operator's, and `node` another one than the stage's.
+    """
     namespace = f"prove-{name}-{uuid.uuid4().hex[:6]}"
     spaces = "/api/v1/namespaces"
     await stage.api.request("POST", spaces, {"metadata": {"name": namespace}})
@@ -163,7 +188,7 @@ async def lane(stage: Stage, name: str, kubeconfig: str = "") -> AsyncIterator[L
     operator.log.unlink(missing_ok=True)
     try:
         async with Sights(stage.upstream, namespace) as sights:
-            made = Lane(stage, name, namespace, operator, sights)
+            made = Lane(stage, name, namespace, operator, sights, node or stage.node)
             await _defaults(made)
             yield made
     finally:
@@ -185,7 +210,7 @@ async def _defaults(lane: Lane) -> None:
         model="fake",
         engine="SGLang",
     )
-    if lane.stage.node is None:
+    if lane.node is None:
         await lane.create("SandboxClass", "sandboxclasses", "default", image=images.SHELL)
     else:
-        await lane.stage.node.adopt(lane.namespace)
+        await lane.node.adopt(lane.namespace)

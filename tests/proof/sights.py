@@ -71,10 +71,11 @@ class Sights:
             return holds()
         return True
 
-    def resumed(self, task_uid: str, since: float, epoch: int) -> float | None:
+    def resumed(self, task_uid: str, since: float, epoch: int = -1) -> float | None:
         """Seconds from `since` until a later owner than `epoch` wrote a record.
 
-        Where it had no record to write any more, until it wrote the status.
+        Where it had no record to write any more, until it wrote the status. Without an epoch:
+        until anybody did.
         """
         later = [
             sight
