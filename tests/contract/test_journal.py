@@ -282,6 +282,27 @@ async def test_a_stale_owner_writes_nothing_into_an_open_turn(home: Home) -> Non
     assert (await owner.record_results(opening, results(task, "ours"))).reruns == ()
 
 
+async def test_a_stale_owner_goes_on_with_nothing_that_it_finds(home: Home) -> None:
+    task = await home.create()
+    _, _, opening = await opened(home, task)
+    _, stale = await claimed(home, task)
+    await claimed(home, task)
+    with pytest.raises(OwnershipLost):
+        await stale.append(opening)
+
+
+async def test_an_owner_that_takes_a_turn_over_shuts_the_one_out_that_made_it(home: Home) -> None:
+    task = await home.create()
+    claim, stale = await claimed(home, task)
+    _, owner = await claimed(home, task)
+    late, ours = await stale.append(after(claim, turn()))
+    assert ours and isinstance(late, Turn)
+    assert await owner.append(after(claim, turn(1, "Another.", epoch=2))) == (late, False)
+    with pytest.raises(OwnershipLost):
+        await stale.record_results(late, results(task, "stale"))
+    assert (await owner.record_results(late, results(task, "ours"))).complete
+
+
 async def test_a_turn_keeps_its_reruns(home: Home) -> None:
     task = await home.create()
     _, journal, opening = await opened(home, task)

@@ -87,12 +87,14 @@ class KubeJournal:
             await self._check_whole(record)
         body = wire.to_object(self._task, record)
         found: Object
+        created = True
         try:
             found = await self._api.request(
                 "POST", kube.turn(self._task.namespace), body, params=STRICT
             )
         except FAILURES as failure:
             found = await self._find_created(failure, record.number)
+            created = False
         try:
             stored = self._read(found)
             if isinstance(stored, Start) or stored.previous != record.previous:
@@ -101,7 +103,24 @@ class KubeJournal:
         except JournalRefused:
             await self._task_if_ours()  # a later owner may write what we cannot read
             raise
+        if not created:
+            stored = await self._take_over(stored)
         return stored, _bare(stored) == _bare(record)
+
+    async def _take_over(self, stored: Turn | End) -> Turn | End:
+        """What was found under the name of a record of ours, made safe to go on with.
+
+        It was read before we ask who owns the task: a claim that comes later makes another version
+        of an open turn, so ours is not written over. An owner before us that created the turn knows
+        its version too, and gets the same: it could else record of a call that it was not run,
+        while we run it.
+        """
+        await self._task_if_ours()
+        if isinstance(stored, End) or stored.complete or stored.epoch == self._epoch:
+            return stored
+        return await self._write_turn(
+            stored, lambda _turn, _seen: {"epoch": self._epoch}, lambda turn: turn.complete
+        )
 
     async def _check_whole(self, end: End) -> None:
         """Raise JournalRefused unless the journal is what this end is to be the last record of."""

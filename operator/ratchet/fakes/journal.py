@@ -172,10 +172,13 @@ class FakeJournal:
         task = self._store.find(self._task)
         # A record of a task that is gone is taken, as the API server does, and goes the same way.
         records: dict[int, Record] = {} if task is None else task.records
+        created = record.number not in records
         stored = records.setdefault(record.number, _bare(record))
         if isinstance(stored, Start):
             raise JournalRefused(f"record {record.number} of {self._task} is a second Start")
         if task is not None:
+            if not created:
+                self._take_over(task, stored)
             self._seen[record.number] = task.versions[record.number]
         await self._faults("append", Stage.AFTER)
         return stored, _bare(stored) == _bare(record)
@@ -238,6 +241,12 @@ class FakeJournal:
             text = f"task {self._task} is owned by {task.holder} (epoch {task.epoch}, ours is {self._epoch})"
             raise OwnershipLost(text)
         return task
+
+    def _take_over(self, task: StoredTask, stored: Turn | End) -> None:
+        """Found, and not created: only an owner goes on with it, and shuts the one before it out."""
+        self._ours()
+        if isinstance(stored, Turn) and not stored.complete and stored.epoch < self._epoch:
+            task.versions[stored.number] += 1
 
     def _over_what_was_read(self, task: StoredTask, number: int) -> None:
         """A version that we saw may be written over unasked; of another one the owner is asked first.
