@@ -25,6 +25,7 @@ from ratchet.ports import (
     Sandboxes,
     TaskRef,
 )
+from ratchet.shell.pacing import Pacer
 from ratchet.shell.runner import Listener, Outside, Runner
 
 _log = logging.getLogger("ratchet.supervisor")
@@ -96,6 +97,7 @@ class Supervisor:
     def __init__(self, world: World, leadership: MayRun) -> None:
         self._world = world
         self._leadership = leadership
+        self._pacer = Pacer()
         self._entries: dict[str, _Entry] = {}
         self._removals: set[asyncio.Task[None]] = set()
         self._removed: set[str] = set()
@@ -159,10 +161,12 @@ class Supervisor:
 
     # --- loops -----------------------------------------------------------------------------------
 
+    def _wanted(self, entry: _Entry) -> bool:
+        """Whether this task should have a loop here."""
+        return self._leadership.held and not (entry.seen.finished or entry.seen.gone)
+
     def _start(self, entry: _Entry) -> None:
-        if self._stopped or entry.work is not None or not self._leadership.held:
-            return
-        if entry.seen.finished or entry.seen.gone:
+        if self._stopped or entry.work is not None or not self._wanted(entry):
             return
         entry.work = asyncio.create_task(self._work(entry), name=f"task {entry.seen.task}")
         entry.work.add_done_callback(lambda _: self._ended(entry))
@@ -183,7 +187,7 @@ class Supervisor:
     async def _work(self, entry: _Entry) -> None:
         """Claim and run, until the task has ended. Never raises but when it is cancelled."""
         pause, retry = FIRST_PAUSE_S, RETRY_S
-        while self._leadership.held and not (entry.seen.finished or entry.seen.gone):
+        while self._wanted(entry):
             try:
                 if await self._claim_and_run(entry):
                     return
@@ -206,7 +210,10 @@ class Supervisor:
     async def _claim_and_run(self, entry: _Entry) -> bool:
         """Whether the task has ended. False: it cannot begin yet."""
         world, task = self._world, entry.seen.task
-        claimed = await world.journals.claim(task, world.holder, world.clock.now())
+        async with self._pacer.turn():
+            if not self._wanted(entry):
+                return False
+            claimed = await world.journals.claim(task, world.holder, world.clock.now())
         if claimed is None:
             return False
         claim, journal = claimed
