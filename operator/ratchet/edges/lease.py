@@ -23,8 +23,11 @@ RENEW_EVERY_S = 5.0
 RENEW_DEADLINE_S = 10.0
 """So long after its last renewal began the holder stops; 5 s before anybody else may begin."""
 LOOK_EVERY_S = 1.0
-"""How often one that waits for the Lease looks at it."""
+"""How often one that waits for the Lease looks at it. A watch would be told sooner of a release, and
+would have to be watched for silence; one small request a second is cheaper than that."""
 REQUEST_TIMEOUT_S = 4.0
+PROOF_WITHIN_S = 1.0
+"""How long a holder whose time ran out while it stood still may take to prove that nobody followed."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -63,6 +66,11 @@ class Sighting:
         return str((self.lease.get("spec") or {}).get("holderIdentity") or "")
 
 
+def uptime() -> float:
+    """Seconds since some moment, the time included that the machine was suspended."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 def judge(seen: Sighting | None, me: str, now: float) -> Free | Ours | Others:
     """Whose the Lease is. `now` is of the clock that `seen.at` was read from.
 
@@ -83,7 +91,7 @@ class LeaseLock:
 
     `holder` names the process. Where two processes can never live at once under one name, such as
     the containers of one pod, let it be the same for both: the later one then need not wait.
-    `clock` is monotonic, in seconds.
+    `clock` never goes backwards and does not stop, in seconds.
     """
 
     def __init__(
@@ -92,7 +100,7 @@ class LeaseLock:
         namespace: str,
         name: str,
         holder: str,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = uptime,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._api = api
@@ -104,6 +112,9 @@ class LeaseLock:
         self._seen: Sighting | None = None
         self._until = float("-inf")
         self._renewable = False
+        """Whether the version that we know is that of our own last write, as far as we know."""
+        self._looked_at = float("-inf")
+        """When the API server last answered."""
         self.problem = "nobody has looked at the Lease yet"
         """Why the Lease is not held, or was not renewed; empty if all is well."""
 
@@ -115,27 +126,47 @@ class LeaseLock:
         """Whether work may be taken on now."""
         return self._clock() < self._until
 
+    def stands_by(self) -> bool:
+        """Whether somebody else holds the Lease and we have seen so of late."""
+        now = self._clock()
+        others = isinstance(judge(self._seen, self._holder, now), Others)
+        return others and now < self._looked_at + RENEW_DEADLINE_S
+
     async def acquire(self) -> None:
         """Wait until the Lease is ours. An API server that is away is waited for too."""
         while not await self.attempt():
-            await self._sleep(LOOK_EVERY_S)
+            await self._sleep(self._next_look())
+
+    def _next_look(self) -> float:
+        """Seconds until a look is worth while: at the latest when the Lease runs out."""
+        now = self._clock()
+        found = judge(self._seen, self._holder, now)
+        left = found.until - now if isinstance(found, Others) else LOOK_EVERY_S
+        return min(LOOK_EVERY_S, left)
 
     async def keep(self) -> None:
         """Renew until the Lease is lost, and return then: all work must stop.
 
-        A renewal that fails is tried again every second, up to the deadline.
+        A renewal that fails is tried again every second, up to the deadline. If that has passed
+        because this process stood still, a write over our own last one tells whether anybody
+        followed: it succeeds only if not, and then nothing was lost.
         """
-        while self.held():
-            left = self._until - RENEW_DEADLINE_S + RENEW_EVERY_S - self._clock()
-            await self._sleep(max(LOOK_EVERY_S, left))
-            await self.attempt()
+        while self.held() or (self._renewable and await self.attempt()):
+            await self._sleep(LOOK_EVERY_S)
+            if self.held() and self._due():
+                await self.attempt()
+        self._renewable = False
         self._until = float("-inf")
+
+    def _due(self) -> bool:
+        """Whether it is time to renew, or the last renewal failed."""
+        return self._clock() >= self._until - RENEW_DEADLINE_S + RENEW_EVERY_S
 
     async def attempt(self) -> bool:
         """Take or renew the Lease if it is free or ours. Whether it is held now."""
         begun = self._clock()
         try:
-            if not self._may_renew_unseen():
+            if not self._renewable:
                 await self._look()
             found = judge(self._seen, self._holder, self._clock())
             if isinstance(found, Others):
@@ -152,9 +183,11 @@ class LeaseLock:
         self.problem = ""
         return True
 
-    def _may_renew_unseen(self) -> bool:
-        """Whether the version that we know is that of our own last write, as far as we know."""
-        return self._renewable and self.held()
+    def _timeout(self) -> float:
+        """Seconds for a request: a holder does not wait for long beyond its time."""
+        if self._until == float("-inf"):
+            return REQUEST_TIMEOUT_S
+        return min(REQUEST_TIMEOUT_S, max(PROOF_WITHIN_S, self._until - self._clock()))
 
     async def release(self) -> None:
         """Give the Lease back, so that a successor need not wait; best effort."""
@@ -170,13 +203,14 @@ class LeaseLock:
         """Read the Lease. The time of the sighting stays while its version does."""
         path = kube.lease(self._namespace, self._name)
         try:
-            found = await self._api.request("GET", path, timeout_s=REQUEST_TIMEOUT_S)
+            found = await self._api.request("GET", path, timeout_s=self._timeout())
         except ApiError as error:
             if error.status != 404:
                 raise
             self._seen = None
             return
         sighting = Sighting(found, self._clock())
+        self._looked_at = sighting.at
         if self._seen is None or self._seen.version != sighting.version:
             self._seen = sighting
 
@@ -187,7 +221,7 @@ class LeaseLock:
             path, method = kube.lease(self._namespace), "POST"
         else:
             path, method = kube.lease(self._namespace, self._name), "PUT"
-        found = await self._api.request(method, path, body, timeout_s=REQUEST_TIMEOUT_S)
+        found = await self._api.request(method, path, body, timeout_s=self._timeout())
         self._seen = Sighting(found, self._clock())
 
     def _body(self, holder: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from ratchet.edges.kube import JSON, TIMEOUT_S, ApiError, ApiUnreachable, Params
 from ratchet.edges.lease import (
     DURATION_S,
+    PROOF_WITHIN_S,
     RENEW_DEADLINE_S,
     RENEW_EVERY_S,
     Free,
@@ -18,6 +20,7 @@ from ratchet.edges.lease import (
     Ours,
     Sighting,
     judge,
+    uptime,
 )
 
 
@@ -141,6 +144,109 @@ async def test_two_never_hold_it_at_the_same_moment() -> None:
     assert second.held()
 
 
+async def test_one_that_waits_begins_when_the_time_of_a_lost_holder_is_up() -> None:
+    world = World()
+    await world.lock("a").acquire()
+    world.now += 0.3  # between two of its looks
+    second = world.lock("b")
+    assert not await second.attempt()
+    seen = world.now
+    await second.acquire()
+    assert world.now == pytest.approx(seen + DURATION_S)
+
+
+async def test_one_that_waits_says_so_while_it_sees_a_holder() -> None:
+    world = World()
+    await world.lock("a").acquire()
+    second = world.lock("b")
+    assert not second.stands_by()
+    await second.attempt()
+    assert second.stands_by()
+    world.away = True
+    for _ in range(3):
+        await second.attempt()
+    assert not second.stands_by()
+
+
+async def test_nobody_stands_by_for_a_lease_that_is_free_or_its_own() -> None:
+    world = World()
+    lock = world.lock("a")
+    await lock.acquire()
+    assert not lock.stands_by()
+    second = world.lock("b")
+    await second.attempt()
+    world.now += DURATION_S
+    assert not second.stands_by()
+
+
+async def test_a_holder_that_stood_still_and_was_followed_stops_before_it_sleeps_again() -> None:
+    world = World()
+    first, second = world.lock("a"), world.lock("b")
+    await first.acquire()
+
+    def stand_still() -> None:
+        world.now += 2 * DURATION_S
+        world.steal()
+
+    world.while_asleep = [stand_still]
+    await first.keep()
+    woke = 1000.0 + 1 + 2 * DURATION_S
+    assert world.now == woke
+    assert not first.held()
+    assert not await second.attempt()
+    assert world.holder == "thief"
+
+
+async def test_a_holder_that_stood_still_and_was_not_followed_goes_on() -> None:
+    world = World()
+    lock = world.lock("a")
+    await lock.acquire()
+    world.requests.clear()
+    held: list[bool] = []
+
+    def stand_still() -> None:
+        world.now += 2 * DURATION_S
+        held.append(lock.held())
+
+    world.while_asleep = [stand_still, lambda: held.append(lock.held()), world.steal]
+    await lock.keep()
+    assert held == [False, True]
+    assert world.requests[0] == "PUT"
+
+
+async def test_a_holder_whose_lease_was_held_by_another_meanwhile_stops_although_it_is_free() -> (
+    None
+):
+    world = World()
+    first, second = world.lock("a"), world.lock("b")
+    await first.acquire()
+
+    def stand_still() -> None:
+        world.now += 2 * DURATION_S
+        world.steal()
+        assert world.stored is not None
+        world.store({**world.stored, "spec": {**world.stored["spec"], "holderIdentity": ""}})
+
+    world.while_asleep = [stand_still]
+    await first.keep()
+    assert not first.held()
+    assert await second.attempt()
+
+
+async def test_no_request_of_a_holder_lasts_much_longer_than_its_time() -> None:
+    world = World()
+    lock = world.lock("a")
+    await lock.acquire()
+    world.away = True
+    await lock.keep()
+    assert world.now - 1000.0 <= RENEW_DEADLINE_S + PROOF_WITHIN_S
+
+
+def test_the_clock_goes_on_while_the_machine_is_suspended() -> None:
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before <= uptime() <= time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 async def test_after_a_release_a_successor_is_quick() -> None:
     world = World()
     first, second = world.lock("a"), world.lock("b")
@@ -165,7 +271,7 @@ async def test_it_is_renewed_with_one_request_every_few_seconds() -> None:
     lock = world.lock("a")
     await lock.acquire()
     world.requests.clear()
-    world.while_asleep = [lambda: None, lambda: None, world.steal]
+    world.while_asleep = [*[lambda: None] * 12, world.steal]
     await lock.keep()
     assert world.requests[:2] == ["PUT", "PUT"]
     assert world.now - 1000.0 >= 3 * RENEW_EVERY_S
