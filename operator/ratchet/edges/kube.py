@@ -4,13 +4,15 @@ The connection, its TLS and its credentials are those of the official client (`k
 its models and generated methods are left out, since bodies are plain dicts on the hot path.
 
 One request is one try. Who asks knows whether asking again is safe; a client that retries by
-itself would hide a lost answer.
+itself would hide a lost answer. The one exception is a 401 where there is a newer token by now:
+who is not known is refused before anything is done.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -78,13 +80,26 @@ class Api(Protocol):
 
 
 class Kube:
-    """One API server (Api). Holds the connections; close it, or use it as a context manager."""
+    """One API server (Api). Holds the connections; close it, or use it as a context manager.
 
-    def __init__(self, configuration: Configuration) -> None:
+    `find` reads the credentials once more, from where they came, and its token is taken over; a
+    client without it keeps the ones that it has.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        find: Callable[[], Awaitable[Configuration]] | None = None,
+    ) -> None:
         configuration.connection_pool_maxsize = POOL
         configuration.retries = None
         configuration.client_go_retries = False
+        # Neither ~/.netrc nor proxies of the environment: kopf does not take them either, and
+        # aiohttp would look for them in threads at every request.
+        configuration.client_session_kwargs = {"trust_env": False}
         self._configuration = configuration
+        self._find = find
+        self._finding = asyncio.Lock()
         self._rest = RESTClientObject(configuration)
         self._host = str(configuration.host).rstrip("/")
 
@@ -95,22 +110,11 @@ class Kube:
         Without arguments: the pod's service account (its token is read again every minute), or
         the default kubeconfig where this is no pod. Raises KubeConfigError.
         """
-        configuration = Configuration()
-        try:
-            if kubeconfig is None and context is None and _in_cluster(configuration):
-                return cls(configuration)
-            await load_kube_config(  # type: ignore[no-untyped-call]
-                config_file=None if kubeconfig is None else str(kubeconfig),
-                context=context,
-                client_configuration=configuration,
-                persist_config=False,
-            )
-        except (ConfigException, OSError) as error:
-            where = kubeconfig or "KUBECONFIG or ~/.kube/config, and not in a pod"
-            raise KubeConfigError(
-                f"no credentials for the API server ({where}): {error}"
-            ) from error
-        return cls(configuration)
+
+        async def find() -> Configuration:
+            return await _configuration(kubeconfig, context)
+
+        return cls(await find(), find)
 
     @property
     def host(self) -> str:
@@ -148,33 +152,86 @@ class Kube:
         is no readable answer within `timeout_s`.
         """
         url = f"{self._host}{path}" + (f"?{urlencode(params)}" if params else "")
-        try:
-            answer = await self._rest.request(  # type: ignore[no-untyped-call]
-                method,
-                url,
-                headers=await self._headers(content_type),
-                body=body,
-                _request_timeout=aiohttp.ClientTimeout(total=timeout_s),
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        token = await self._token()
+        status, headers, data = await self._send(method, url, body, content_type, token, timeout)
+        if status == HTTPStatus.UNAUTHORIZED and (newer := await self._newer_token(token)):
+            status, headers, data = await self._send(
+                method, url, body, content_type, newer, timeout
             )
-            data: bytes = await answer.read()
-        except TimeoutError as error:
-            text = f"{method} {path}: no answer from {self._host} within {timeout_s:g} s"
-            raise ApiUnreachable(text) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise ApiUnreachable(f"{method} {path}: {type(error).__name__}: {error}") from error
-        if answer.status >= HTTPStatus.BAD_REQUEST:
-            raise _error(answer.status, data, answer.headers.get("Retry-After"))
+        if status >= HTTPStatus.BAD_REQUEST:
+            raise _error(status, data, headers.get("Retry-After"))
         return _object(data, f"{method} {path}")
 
-    async def _headers(self, content_type: str) -> dict[str, str]:
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        body: Any,
+        content_type: str,
+        token: str,
+        timeout: aiohttp.ClientTimeout,
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and body of the answer. Raises ApiUnreachable."""
         headers = {"Accept": JSON, "Content-Type": content_type, "User-Agent": names.FIELD_MANAGER}
+        if token:
+            headers["Authorization"] = token
+        what = f"{method} {url.removeprefix(self._host)}"
         try:
-            key = await self._configuration.get_api_key_with_prefix("BearerToken", "authorization")
+            answer = await self._rest.request(  # type: ignore[no-untyped-call]
+                method, url, headers=headers, body=body, _request_timeout=timeout
+            )
+            return answer.status, answer.headers, await answer.read()
+        except TimeoutError as error:
+            text = f"{what}: no answer from {self._host} within {timeout.total:g} s"
+            raise ApiUnreachable(text) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise ApiUnreachable(f"{what}: {type(error).__name__}: {error}") from error
+
+    async def _token(self) -> str:
+        """What goes into the Authorization header; empty where a certificate says who we are."""
+        try:
+            found = await self._configuration.get_api_key_with_prefix(
+                "BearerToken", "authorization"
+            )
         except (ConfigException, OSError) as error:
             raise ApiUnreachable(f"the service account's token cannot be read: {error}") from error
-        if key:
-            headers["Authorization"] = key
-        return headers
+        return found or ""
+
+    async def _newer_token(self, refused: str) -> str:
+        """The token that is to be had instead of a refused one; empty if there is none."""
+        async with self._finding:
+            known = await self._token()
+            if known != refused:
+                return known  # another request has found it meanwhile
+            if self._find is None:
+                return ""
+            try:
+                fresh = await self._find()
+            except KubeConfigError as error:
+                raise ApiUnreachable(f"{self._host} refuses the credentials: {error}") from error
+            self._configuration.api_key = fresh.api_key
+            self._configuration.refresh_api_key_hook = fresh.refresh_api_key_hook
+            found = await self._token()
+            return "" if found == refused else found
+
+
+async def _configuration(kubeconfig: Path | None, context: str | None) -> Configuration:
+    """The credentials as they are now. Raises KubeConfigError."""
+    configuration = Configuration()
+    try:
+        if kubeconfig is None and context is None and _in_cluster(configuration):
+            return configuration
+        await load_kube_config(  # type: ignore[no-untyped-call]
+            config_file=None if kubeconfig is None else str(kubeconfig),
+            context=context,
+            client_configuration=configuration,
+            persist_config=False,
+        )
+    except (ConfigException, OSError) as error:
+        where = kubeconfig or "KUBECONFIG or ~/.kube/config, and not in a pod"
+        raise KubeConfigError(f"no credentials for the API server ({where}): {error}") from error
+    return configuration
 
 
 def _in_cluster(configuration: Configuration) -> bool:

@@ -138,6 +138,87 @@ async def test_one_request_is_one_try(tmp_path: Path) -> None:
     assert tries == 1
 
 
+def guarded(valid: set[str], asked: list[str]) -> Handler:
+    """A server that knows these tokens."""
+
+    async def answer(request: web.Request) -> web.Response:
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        asked.append(token)
+        if token in valid:
+            return web.json_response({"token": token, "body": (await request.text()) or None})
+        return web.json_response({"reason": "Unauthorized", "message": "Unauthorized"}, status=401)
+
+    return answer
+
+
+def renew(tmp_path: Path, client: Kube, token: str) -> None:
+    (tmp_path / "kubeconfig").write_text(kubeconfig(client.host, token))
+
+
+async def test_a_refused_token_is_read_again_and_the_request_sent_once_more(tmp_path: Path) -> None:
+    valid, asked = {"first"}, list[str]()
+    async with server(tmp_path, guarded(valid, asked), token="first") as client:
+        await client.request("GET", "/x")
+        renew(tmp_path, client, "second")
+        await client.request("GET", "/x")
+        assert asked == ["first", "first"], "a token that is good is not read again"
+        valid |= {"second"}
+        valid -= {"first"}
+        found = await client.request("POST", "/x", {"a": 1})
+        assert found == {"token": "second", "body": '{"a": 1}'}
+        await client.request("GET", "/x")
+    assert asked == ["first", "first", "first", "second", "second"]
+
+
+async def test_a_token_that_is_refused_and_still_the_newest_is_a_refusal(tmp_path: Path) -> None:
+    asked: list[str] = []
+    async with server(tmp_path, guarded(set(), asked), token="first") as client:
+        with pytest.raises(ApiError) as refusal:
+            await client.request("GET", "/x")
+    assert refusal.value.status == 401
+    assert asked == ["first"]
+
+
+async def test_a_newer_token_that_is_refused_too_is_not_asked_for_a_third_time(
+    tmp_path: Path,
+) -> None:
+    asked: list[str] = []
+    async with server(tmp_path, guarded(set(), asked), token="first") as client:
+        renew(tmp_path, client, "second")
+        with pytest.raises(ApiError):
+            await client.request("GET", "/x")
+    assert asked == ["first", "second"]
+
+
+async def test_many_requests_that_are_refused_together_find_the_new_token_together(
+    tmp_path: Path,
+) -> None:
+    asked: list[str] = []
+    async with server(tmp_path, guarded({"second"}, asked), token="first") as client:
+        renew(tmp_path, client, "second")
+        found = await asyncio.gather(*(client.request("GET", "/x") for _ in range(20)))
+    assert [each["token"] for each in found] == ["second"] * 20
+
+
+async def test_credentials_that_are_gone_are_no_answer(tmp_path: Path) -> None:
+    asked: list[str] = []
+    async with server(tmp_path, guarded(set(), asked), token="first") as client:
+        (tmp_path / "kubeconfig").unlink()
+        with pytest.raises(ApiUnreachable, match="refuses the credentials"):
+            await client.request("GET", "/x")
+
+
+async def test_netrc_is_not_asked_for_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    asked: list[str] = []
+    async with server(tmp_path, guarded({""}, asked)) as client:
+        await client.request("GET", "/x")
+    assert asked == [""]
+
+
 async def test_a_list_is_read_page_by_page(tmp_path: Path) -> None:
     asked: list[dict[str, str]] = []
 
