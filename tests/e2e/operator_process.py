@@ -78,18 +78,18 @@ class OperatorProcess:
                 stderr=log,
             )
 
-    async def ready(self, within_s: float = READY_WITHIN_S) -> None:
-        """Wait until it is ready."""
+    async def ready(self, within_s: float = READY_WITHIN_S, role: str = "leading") -> None:
+        """Wait until it is ready, and leads; or is in the other role, "standby"."""
         assert self.process is not None
         async with asyncio.timeout(within_s), aiohttp.ClientSession() as session:
-            while not await self._is_ready(session):
+            while not await self._is_ready(session, role):
                 assert self.process.returncode is None, f"the operator ended: {self.tail()}"
                 await asyncio.sleep(0.05)
 
-    async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
+    async def _is_ready(self, session: aiohttp.ClientSession, role: str) -> bool:
         try:
             async with session.get(f"http://127.0.0.1:{self.port}/readyz") as answer:
-                return answer.status == 200
+                return answer.status == 200 and (await answer.text()).strip() == role
         except aiohttp.ClientError:
             return False
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-LATEST_S = 60.0
-"""How long a write may be without coming back as an event before the watch counts as stale."""
+LATEST_S = 90.0
+"""How long a write may be without coming back as an event before the watch counts as stale.
+
+kopf opens a watch anew after 70 s of silence (`watching.inactivity_timeout`), so one that only fell
+silent is mended before.
+"""
 
 
 @dataclass(slots=True)

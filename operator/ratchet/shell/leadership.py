@@ -1,4 +1,8 @@
-"""Who may run loops: takes the Lease, keeps it, and says when that changes."""
+"""Who may run loops: takes the Lease, keeps it, and says when that changes.
+
+A process that loses the Lease ends its loops and stands by; it does not exit
+(`docs/adr/0006-two-operators.md`).
+"""
 
 from __future__ import annotations
 
@@ -23,13 +27,25 @@ class Leadership:
 
     @property
     def problem(self) -> str:
-        """Why this process is not the one that runs loops; empty if it is."""
-        return "" if self.held else self._lease.problem or "the Lease is not held"
+        """Why this process is neither the one that runs loops nor one that could follow it.
+
+        Empty if it is one of them.
+        """
+        if self.held or self._lease.stands_by():
+            return ""
+        return self._lease.problem or "the Lease is not held"
+
+    @property
+    def role(self) -> str:
+        """What this process does, in one word."""
+        return "leading" if self.held else "standby"
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Take the Lease again and again, until cancelled; `changed` is called at every turn."""
         while True:
-            await self._lease.acquire()
+            if not await self._lease.attempt():
+                _log.info("Standby", extra={"fields": {"problem": self._lease.problem}})
+                await self._lease.acquire()
             _log.info("Leading")
             changed()
             await self._lease.keep()

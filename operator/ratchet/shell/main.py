@@ -10,7 +10,6 @@ import logging
 import random
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import kopf
 from aiohttp import web
@@ -33,12 +32,13 @@ from ratchet.shell.failing import failing
 from ratchet.shell.freshness import Freshness
 from ratchet.shell.handlers import register
 from ratchet.shell.leadership import Leadership
-from ratchet.shell.probes import serve_probes
+from ratchet.shell.probes import Readiness, serve_probes
 from ratchet.shell.processfaults import FailpointError, read_faults
 from ratchet.shell.runner import Listener
 from ratchet.shell.settings import Settings, SettingsError, read_settings
 from ratchet.shell.stateless import NoDiffBase, NoProgress
 from ratchet.shell.supervisor import Supervisor, World
+from ratchet.shell.watching import Login, Watch
 
 _log = logging.getLogger("ratchet.main")
 
@@ -96,17 +96,18 @@ async def operate(settings: Settings, around: Callable[[World], World] = unchang
         supervisor = Supervisor(around(world), leadership)
         metrics.LOOPS.set_function(lambda: supervisor.running)
         probes = await _probes(settings, freshness, leadership)
-        holding = asyncio.create_task(leadership.run(supervisor.leadership_changed))
-        try:
-            await watch(settings, supervisor, freshness)
-        finally:
-            await supervisor.stop()
-            holding.cancel()
-            await asyncio.gather(holding, return_exceptions=True)
-            await leadership.release()
-            await sandboxes.close()
-            if probes is not None:
-                await probes.cleanup()
+        async with watch(settings, supervisor, freshness) as watching:
+            holding = asyncio.create_task(leadership.run(supervisor.leadership_changed))
+            try:
+                await watching.until_stopped()
+            finally:
+                await supervisor.stop()
+                holding.cancel()
+                await asyncio.gather(holding, return_exceptions=True)
+                await leadership.release()
+                await sandboxes.close()
+                if probes is not None:
+                    await probes.cleanup()
 
 
 def _writes(freshness: Freshness) -> Listener:
@@ -124,25 +125,20 @@ async def _probes(
 ) -> web.AppRunner | None:
     if not settings.probe_port:
         return None
-    return await serve_probes(settings.probe_port, lambda: freshness.stale() or leadership.problem)
+
+    def readiness() -> Readiness:
+        stale = freshness.stale() if leadership.held else ""
+        return Readiness(stale or leadership.problem, leadership.role)
+
+    return await serve_probes(settings.probe_port, readiness)
 
 
-async def watch(settings: Settings, supervisor: Supervisor, freshness: Freshness) -> None:
-    """Let kopf watch until a signal ends it."""
+def watch(settings: Settings, supervisor: Supervisor, freshness: Freshness) -> Watch:
+    """What kopf watches, and whom it tells."""
     registry = kopf.OperatorRegistry()
     register(registry, supervisor, freshness)
-
-    @kopf.on.login(registry=registry)
-    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
-
-    await kopf.operator(
-        registry=registry,
-        settings=kopf_settings(),
-        standalone=True,
-        clusterwide=not settings.watch_namespaces,
-        namespaces=settings.watch_namespaces,
-    )
+    kopf.on.login(registry=registry)(Login().read)
+    return Watch(registry, kopf_settings(), settings.watch_namespaces)
 
 
 def kopf_settings() -> kopf.OperatorSettings:
