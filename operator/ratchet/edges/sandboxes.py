@@ -106,8 +106,11 @@ class KubeSandbox:
             return _hopeless(f"There is a pod {generation.name} of somebody else; delete it.")
         if state.stage is Stage.READY:
             return await self._greet(generation, pod, wanted)
-        if not wanted.ledger and self._complete != pod["metadata"]["uid"]:
-            # Another owner made it, or we were interrupted: parts of it may be missing.
+        may_lack_parts = not wanted.ledger or _never_ran(pod)
+        if may_lack_parts and self._complete != pod["metadata"]["uid"]:
+            # Another owner made it, or we were interrupted: parts of it may be missing. One that
+            # never ran is also completed where a ledger is known: the pod with that ledger was lost
+            # while its name was being written down. The new one says so, once it can start.
             unmade = await self._make(generation, pod["metadata"]["uid"], config)
             return _pending(state) if self._complete else unmade
         return _pending(state)
@@ -252,6 +255,10 @@ def to_patch(diff: Diff) -> Patch:
 def _owner(pod: dict[str, Any]) -> str:
     labels = pod["metadata"].get("labels") or {}
     return str(labels.get(names.LABEL_TASK_UID, ""))
+
+
+def _never_ran(pod: dict[str, Any]) -> bool:
+    return (pod.get("status") or {}).get("phase", "Pending") == "Pending"
 
 
 def _pending(state: PodState) -> SandboxPending:

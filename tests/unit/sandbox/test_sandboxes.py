@@ -199,6 +199,17 @@ async def test_a_half_made_sandbox_is_completed_by_the_next_owner(
     assert api.identity() == identity and len(api.created) == 4
 
 
+async def test_a_half_made_pod_is_completed_although_the_ledger_of_the_one_before_it_is_known(
+    api: PretendedApi, home: KubeSandboxes, sandbox: KubeSandbox
+) -> None:
+    api.refuses[SECRETS] = ApiError(500, "InternalError", "etcd is away")
+    with pytest.raises(JournalAway):
+        await sandbox.prepare(CONFIG, FIRST)
+    api.refuses.clear()
+    await sandbox.prepare(CONFIG, SandboxRef(1, "ledger-of-a-lost-pod", NAME))
+    assert f"{SECRETS}/{NAME}" in api.objects, "so it starts, and shows another ledger"
+
+
 async def test_no_pod_is_made_that_would_mount_the_secret_of_an_earlier_one(
     api: PretendedApi, sandbox: KubeSandbox
 ) -> None:
