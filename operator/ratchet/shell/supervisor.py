@@ -100,7 +100,7 @@ class Supervisor:
         self._pacer = Pacer()
         self._entries: dict[str, _Entry] = {}
         self._removals: set[asyncio.Task[None]] = set()
-        self._removed: set[str] = set()
+        self._removing_now: set[str] = set()
         self._pods: set[str] = set()
         """Uids of the tasks whose sandbox pods were seen and not yet seen to be gone."""
         self._stopped = False
@@ -245,10 +245,13 @@ class Supervisor:
     # --- what nobody needs any more --------------------------------------------------------------
 
     def _remove(self, seen: TaskSeen) -> None:
-        """Remove the sandbox of a task that has ended or is gone, once."""
-        if seen.task.uid in self._removed or self._stopped or not self._leadership.held:
+        """Remove the sandbox of a task that has ended or is gone; one such removal at a time.
+
+        And again for a pod that is seen later: a request for it may have been long on its way.
+        """
+        if seen.task.uid in self._removing_now or self._stopped or not self._leadership.held:
             return
-        self._removed.add(seen.task.uid)
+        self._removing_now.add(seen.task.uid)
         task = asyncio.create_task(self._removing(seen))
         self._removals.add(task)
         task.add_done_callback(self._removals.discard)
@@ -257,8 +260,7 @@ class Supervisor:
         uid = seen.task.uid
         try:
             await self._world.sandboxes.of(seen.task, seen.epoch).remove()
-            if uid not in self._entries:
-                self._removed.discard(uid)  # the task is gone: nothing more will be seen of it
         except PortError as error:
-            self._removed.discard(uid)
             _log.warning("task %s: its sandbox could not be removed yet: %s", seen.task, error)
+        finally:
+            self._removing_now.discard(uid)

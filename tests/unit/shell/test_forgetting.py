@@ -16,7 +16,7 @@ def test_nothing_is_kept_of_a_task_that_is_gone() -> None:
             scene.supervisor.task_seen(TaskSeen(TaskRef("work", "x", str(number)), gone=True))
         await scene.until(lambda: len(scene.sandboxes.removed) == 10, 1)
         await asyncio.sleep(0.01)
-        assert not scene.supervisor._removed
+        assert not scene.supervisor._removing_now
         assert not scene.supervisor._entries
 
     play(story)

@@ -157,6 +157,17 @@ def test_a_pod_left_by_a_lost_owner_is_removed_whichever_event_comes_first() -> 
         play(story)
 
 
+def test_a_pod_that_comes_late_is_removed_too() -> None:
+    async def story(scene: Scene) -> None:
+        scene.supervisor.task_seen(TaskSeen(TASK, finished=True))
+        for generation in (1, 2):
+            scene.sandboxes.pods[TASK.uid, generation] = late = FakePod(generation, "ledger")
+            scene.supervisor.pod_seen(PodSeen(TASK, ready=True, gone=False))
+            await scene.until(lambda late=late: not late.alive, 1)  # type: ignore[misc]
+
+    play(story)
+
+
 def test_a_lost_pod_is_noticed_while_the_model_thinks() -> None:
     async def story(scene: Scene) -> None:
         scene.model.delay_s = 20
