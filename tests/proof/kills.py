@@ -16,7 +16,14 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from tests.proof import kills_cases, kills_points, kills_random, kills_sandbox, kills_stalls
+from tests.proof import (
+    kills_cases,
+    kills_points,
+    kills_proxy,
+    kills_random,
+    kills_sandbox,
+    kills_stalls,
+)
 from tests.proof.kills_cases import COUNTS, Case, Play
 from tests.proof.kills_random import Storm
 from tests.proof.kills_stalls import Stall
@@ -38,7 +45,8 @@ async def run(settings: Settings, tell: Tell) -> tuple[Row, ...]:
         async with asyncio.TaskGroup() as group:
             cases = group.create_task(_in_lanes(here, _jobs(settings), "case", tell))
             stalls = group.create_task(_in_lanes(here, _stalls(settings), "stall", tell, 1))
-        rows = cases.result() + stalls.result()
+            lies = group.create_task(kills_proxy.run(here, tell))
+        rows = cases.result() + stalls.result() + lies.result()
         left = settings.kills - sum(row.kills for row in rows)
         storms = _storms(settings, max(0, left))
         rows += await _in_lanes(here, storms, "storm", tell)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from tests.e2e.operator_process import OperatorProcess
@@ -106,9 +107,7 @@ class Play:
     async def _operators(self) -> None:
         """Each operator until it dies, and then one that lives."""
         operator = self.lane.operator
-        for failpoint, following in zip(
-            self.case.operators, (*self.case.operators[1:], ""), strict=True
-        ):
+        for failpoint, following in pairwise((*self.case.operators, "")):
             if "kill" not in failpoint:
                 continue
             if await operator.died(FIRES_WITHIN_S) is None:
