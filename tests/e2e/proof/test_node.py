@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ratchet.edges.kube import MERGE_PATCH, Kube
 from sglang_fake import FakeSGLang, Script
 
 from tests.cluster import Cluster
@@ -14,6 +16,7 @@ from tests.e2e.effects import Effects
 from tests.e2e.operator_process import OperatorProcess
 from tests.e2e.scene import Scene
 from tests.proof.node import ProcessNode
+from tests.proof.node.registration import LABEL, LEASES, NODES, RUNTIME_CLASSES, Registration
 from tests.proof.sandboxproxy import Harm, Rule, SandboxProxy
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
@@ -170,3 +173,26 @@ async def test_a_submission_whose_answers_are_lost_runs_once(
     assert lost.struck == 2
     assert list(effects.counts.values()) == [1]
     assert task["status"].get("unknownOutcomes", 0) == 0
+
+
+async def test_a_node_removes_what_a_killed_test_has_left_and_leaves_nothing_itself(
+    cluster: Cluster, api: Kube, tmp_path: Path
+) -> None:
+    abandoned = Registration(api, f"processes-{uuid.uuid4().hex[:8]}")
+    await abandoned.make()
+    long_ago = {"spec": {"renewTime": "2020-01-01T00:00:00.000000Z"}}
+    lease = f"{LEASES}/{abandoned.name}"
+    await api.request("PATCH", lease, long_ago, content_type=MERGE_PATCH)
+    async with ProcessNode(cluster, tmp_path) as node:
+        assert abandoned.name not in await nodes(api)
+        assert node.name in await nodes(api)
+    assert node.name not in await nodes(api)
+
+
+async def nodes(api: Kube) -> list[str]:
+    """Names of the process nodes, each of which has a RuntimeClass."""
+    found = await api.request("GET", NODES, params={"labelSelector": LABEL})
+    classes = await api.request("GET", RUNTIME_CLASSES, params={"labelSelector": LABEL})
+    names = sorted(item["metadata"]["name"] for item in found["items"])
+    assert names == sorted(item["metadata"]["name"] for item in classes["items"])
+    return names

@@ -30,6 +30,8 @@ from tests.proof.node.watch import PodWatch
 Object = dict[str, Any]
 PACKAGE = Path(__file__).parents[3] / "sandbox-image"
 SHUTDOWN_GRACE_S = 1.0
+SHUTDOWN_S = 60.0
+"""Within what the API server must have forgotten all pods of a node that ends."""
 LOOK_EVERY_S = 0.02
 
 
@@ -197,16 +199,20 @@ class ProcessNode:
     # --- the kubelet ---
 
     async def _follow(self, watch: PodWatch) -> None:
-        async for every, pod in watch.changes():
-            if every is None:
-                self._see(pod)
-                continue
-            for one in every:
-                self._see(one)
-            present = {one["metadata"]["uid"] for one in every}
-            for uid, sandbox in self.sandboxes.items():
-                if uid not in present:
-                    self._let_go(sandbox, 0, delete=False)
+        async with contextlib.aclosing(watch.changes()) as changes:
+            async for every, pod in changes:
+                if every is None:
+                    self._see(pod)
+                else:
+                    self._see_all(every)
+
+    def _see_all(self, every: list[Object]) -> None:
+        for pod in every:
+            self._see(pod)
+        present = {pod["metadata"]["uid"] for pod in every}
+        for uid, sandbox in self.sandboxes.items():
+            if uid not in present:
+                self._let_go(sandbox, 0, delete=False)
 
     def _see(self, pod: Object) -> None:
         metadata = pod["metadata"]
@@ -253,7 +259,8 @@ class ProcessNode:
     async def _end_all(self) -> None:
         for sandbox in self.sandboxes.values():
             self._let_go(sandbox, SHUTDOWN_GRACE_S, delete=True)
-        await asyncio.gather(*self._ending.values())
+        async with asyncio.timeout(SHUTDOWN_S):
+            await asyncio.gather(*self._ending.values())
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -100,7 +100,9 @@ class Pod(ABC):
             return
         message = "The node was low on resource: memory."
         conditions = self._status(running=False)["conditions"]
-        await self._patch(status.evicted(message) | {"conditions": conditions})
+        failed = status.evicted(message) | {"conditions": conditions}
+        while not await self._patch(failed):  # noqa: ASYNC110 - the API server sets no event
+            await asyncio.sleep(RETRY_S)
 
     # --- what is in it ---
 

@@ -28,7 +28,9 @@ class RunningSandbox(Pod):
 
     All `kill_*`, `stop_*` and `continue_*` work by pid, return that pid, and raise
     ProcessLookupError while the process does not run. After a kill the process is started again
-    at once, as by a kubelet, with the same ledger, address and workspace.
+    at once, as by a kubelet, with the same ledger, address and workspace. As everywhere, a server
+    that has ended three times counts as broken while its pod is not ready
+    (`ratchet.build.podstate.PATIENCE_RESTARTS`).
     """
 
     def __init__(self, machine: Machine, pod: Object) -> None:

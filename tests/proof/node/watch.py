@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
@@ -47,7 +48,7 @@ class PodWatch:
     async def close(self) -> None:
         await self._rest.close()
 
-    async def changes(self) -> AsyncIterator[tuple[list[Object] | None, Object]]:
+    async def changes(self) -> AsyncGenerator[tuple[list[Object] | None, Object], None]:
         """``(all pods, {})`` after each list, ``(None, pod)`` after each change.
 
         A deleted pod is told of by the next list, or with `metadata.deleted` set to True.
@@ -56,8 +57,9 @@ class PodWatch:
             try:
                 listed = await self._list()
                 yield listed["items"], {}
-                async for pod in self._watch(listed["metadata"]["resourceVersion"]):
-                    yield None, pod
+                async with aclosing(self._watch(listed["metadata"]["resourceVersion"])) as pods:
+                    async for pod in pods:
+                        yield None, pod
             except (Interrupted, aiohttp.ClientError, OSError, TimeoutError):
                 await asyncio.sleep(RETRY_S)
 
@@ -66,17 +68,18 @@ class PodWatch:
         found: Object = json.loads(await answer.read())
         return found
 
-    async def _watch(self, version: str) -> AsyncIterator[Object]:
+    async def _watch(self, version: str) -> AsyncGenerator[Object, None]:
         query = {"watch": "1", "fieldSelector": self._selector, "resourceVersion": version}
         answer = await self._get({**query, "timeoutSeconds": str(WATCH_S)}, WATCH_S + LIST_S)
-        async for line in answer.content:
-            event = json.loads(line)
-            if event["type"] == "ERROR":
-                raise Interrupted(line.decode())
-            pod: Object = event["object"]
-            if event["type"] == "DELETED":
-                pod["metadata"]["deleted"] = True
-            yield pod
+        async with answer:
+            async for line in answer.content:
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise Interrupted(line.decode())
+                pod: Object = event["object"]
+                if event["type"] == "DELETED":
+                    pod["metadata"]["deleted"] = True
+                yield pod
 
     async def _get(self, query: dict[str, str], within_s: float) -> aiohttp.ClientResponse:
         answer = await self._rest.request(  # type: ignore[no-untyped-call]
