@@ -1,7 +1,7 @@
 """Who may run loops: takes the Lease, keeps it, and says when that changes.
 
 A process that loses the Lease ends its loops and stands by; it does not exit
-(`docs/adr/0006-two-operators.md`).
+(`docs/adr/0004-standby-operators.md`).
 """
 
 from __future__ import annotations

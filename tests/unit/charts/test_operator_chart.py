@@ -35,6 +35,7 @@ EVERYTHING = (
     "--set=networkPolicy.enabled=true",
     "--set=images.pullSecrets={registry-key}",
     "--set=operator.watchNamespaces={team,other}",
+    "--set=operator.replicas=2",
 )
 
 
@@ -45,6 +46,31 @@ def test_the_objects_are_those_of_the_golden_file(
     file = GOLDEN / f"{name}.yaml"
     text = yaml.safe_dump_all(render(*values), sort_keys=False, width=100)
     assert_golden(file, text)
+
+
+@pytest.mark.parametrize("replicas", [0, 1, 2, 3])
+def test_a_new_version_stands_by_before_an_old_one_goes(replicas: int) -> None:
+    deployment = only(render(REGISTRY, f"--set=operator.replicas={replicas}"), "Deployment")
+    assert deployment["spec"]["replicas"] == replicas
+    assert deployment["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+    }
+
+
+@pytest.mark.parametrize(("replicas", "several"), [(0, False), (1, False), (2, True), (3, True)])
+def test_several_processes_are_spread_over_nodes_and_drained_one_by_one(
+    replicas: int, several: bool
+) -> None:
+    objects = render(REGISTRY, f"--set=operator.replicas={replicas}")
+    labels = only(objects, "Deployment")["spec"]["selector"]
+    spread = only(objects, "Deployment")["spec"]["template"]["spec"].get(
+        "topologySpreadConstraints", []
+    )
+    budgets = [item["spec"] for item in objects if item["kind"] == "PodDisruptionBudget"]
+    assert [one["labelSelector"] for one in spread] == [labels] * several
+    assert [one["whenUnsatisfiable"] for one in spread] == ["ScheduleAnyway"] * several
+    assert budgets == [{"maxUnavailable": 1, "selector": labels}] * several
 
 
 @pytest.mark.parametrize("values", [(), EVERYTHING])
@@ -62,7 +88,7 @@ def test_without_a_registry_it_says_how_to_get_one() -> None:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ("operator.replicas=2", "operator"),
+        ("operator.replicas=-1", "replicas"),
         ("operator.logLevel=loud", "logLevel"),
         ("operator.unknown=1", "unknown"),
         ("unknown=1", "unknown"),
