@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Collection
+import time
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -35,14 +36,19 @@ class Login:
     its time of expiry makes it so.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._clock = clock
+        self._sleep = sleep
         self._read_at = float("-inf")
 
     async def read(self, **kwargs: Any) -> kopf.ConnectionInfo | None:
         """What kopf connects with; None if there are no credentials. For `kopf.on.login`."""
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(max(0.0, self._read_at + LOGIN_PAUSE_S - loop.time()))
-        self._read_at = loop.time()
+        await self._sleep(max(0.0, self._read_at + LOGIN_PAUSE_S - self._clock()))
+        self._read_at = self._clock()
         found = kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
         return found and replace(found, expiration=datetime.now(UTC) + LOGIN_LIFE)
 
