@@ -193,7 +193,8 @@ async def test_an_earlier_turn_deleted_while_the_task_runs_keeps_it_from_succeed
 async def test_results_edited_while_the_task_runs_keep_it_from_succeeding(
     home: ClusterHome,
 ) -> None:
-    play = await Play.of(home, calls(BASH), calls(WRITE), calls(FINISH), tool_s=1.0)
+    play = await Play.of(home, calls(BASH), calls(WRITE), calls(FINISH))
+    play.sandboxes.duration = lambda order: 3.0 if order.tool == "write_file" else 0.0
 
     def in_the_second_turn(order: CallOrder) -> None:
         if order.tool == "write_file":
