@@ -24,6 +24,9 @@ from ratchet.ports import JournalAway, JournalRefused, OwnershipLost, TaskRef
 
 TRIES = 4
 """Times that a write is tried on what was read anew, before the loop is told to wait."""
+RACES = 32
+"""Times that somebody's edit of a task may come in between a look at it and the write of its status.
+More than a person makes, and no reason to say that the API server is away."""
 
 STRICT = {"fieldValidation": "Strict"}
 """A record that holds what the CRD does not know is refused. It would else be stored without it,
@@ -266,8 +269,9 @@ class KubeJournal:
         """Make the status hold `fields`, while the task is ours."""
         path = kube.task(self._task.namespace, self._task.name, "status")
         failure: Failure | None = None
+        failed = races = 0
         async with self._status_lock:
-            for _ in range(TRIES):
+            while failed < TRIES and races < RACES:
                 current = self._current or await self._task_if_ours()
                 patch = taskstatus.changes(current, fields(current))
                 if not patch:
@@ -281,9 +285,12 @@ class KubeJournal:
                         return
                     # Somebody edited the spec meanwhile (a cancel), and we have just said of an
                     # older one that it was observed: kubectl wait would wait for ever.
+                    races += 1
                 except FAILURES as error:
                     failure = error
                     _give_up_early(f"the status of {self._task}", error)
+                    lost = meaning(error) is Meaning.LOST_RACE
+                    races, failed = races + lost, failed + (not lost)
         if failure is None:
             raise JournalAway(f"the spec of {self._task} changed with every write of its status")
         raise away(failure) from failure
