@@ -258,7 +258,8 @@ def _owner(pod: dict[str, Any]) -> str:
 
 
 def _never_ran(pod: dict[str, Any]) -> bool:
-    return (pod.get("status") or {}).get("phase", "Pending") == "Pending"
+    status = pod.get("status") or {}
+    return str(status.get("phase", "Pending")) == "Pending"
 
 
 def _pending(state: PodState) -> SandboxPending:
