@@ -19,6 +19,7 @@ from ratchet.build.settings import SandboxSettings
 from ratchet.core import events as e
 from ratchet.core.state import State
 from ratchet.edges.claim import KubeJournals
+from ratchet.edges.discovery import NotServed, expect_kinds
 from ratchet.edges.kube import Kube, KubeConfigError
 from ratchet.edges.lease import LeaseLock
 from ratchet.edges.model import ModelClient
@@ -42,12 +43,16 @@ from ratchet.shell.watching import Login, Watch
 
 _log = logging.getLogger("ratchet.main")
 
-API_OUTAGE_BACKOFFS_S = (1, 2, 3, 5, 8, 13, 21, *[30] * 12)
-"""Between kopf's tries while the API server answers with errors, in seconds: some 7 minutes.
+API_OUTAGE_BACKOFFS_S = (1, 2, 3, 5, 8, *[10] * 36)
+"""Between kopf's tries while the API server answers with errors, in seconds: more than 6 minutes.
 
 After the last one of a list the process ends. A watch that is refused is tried for ever, since kopf
 begins it anew after 70 s of silence; so is a server that cannot be reached, but not at the start.
+The longest one is short, since nothing new is heard of until then when the server is back.
 """
+API_CONNECT_S, API_ANSWER_S = 10.0, 60.0
+"""kopf's patience with a connection, and with the answer to a request that is no watch. Its own 300 s
+would be the price of one packet that is lost on the way to a server that has gone."""
 
 
 def main() -> int:
@@ -61,7 +66,7 @@ def main() -> int:
     try:
         with enable(faults):
             asyncio.run(operate(settings, with_failpoints(faults)))
-    except KubeConfigError as error:
+    except (KubeConfigError, NotServed) as error:
         _log.error("%s", error)
         return 1
     return 0
@@ -96,6 +101,7 @@ async def operate(settings: Settings, around: Callable[[World], World] = unchang
         supervisor = Supervisor(around(world), leadership)
         metrics.LOOPS.set_function(lambda: supervisor.running)
         probes = await _probes(settings, freshness, leadership)
+        await expect_kinds(api)
         async with watch(settings, supervisor, freshness) as watching:
             holding = asyncio.create_task(leadership.run(supervisor.leadership_changed))
             try:
@@ -147,6 +153,8 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.networking.error_backoffs = API_OUTAGE_BACKOFFS_S
+    settings.networking.connect_timeout = API_CONNECT_S
+    settings.networking.request_timeout = API_ANSWER_S
     # The labels that a handler asks for are looked at here only: all pods of the cluster would come.
     settings.watching.label_selectors["v1", "pods"] = (
         f"{names.LABEL_COMPONENT}={names.COMPONENT_SANDBOX}"
