@@ -174,9 +174,11 @@ def main() -> int:
 
 
 def _line(row: Row) -> str:
-    times = [f"{percentile(row.resume_s, share) or 0:6.2f}" for share in (0.5, 0.99)]
     counts = f"{row.runs:5} cases, {row.turns:6} turns, {row.kills:4} kills or stops"
-    return f"{row.fault:16} {counts}, resumed after {' '.join(times)} s (p50, p99)"
+    if not row.resume_s:
+        return f"{row.fault:16} {counts}"
+    half, most = (percentile(row.resume_s, share) for share in (0.5, 0.99))
+    return f"{row.fault:16} {counts}, resumed after {half:6.2f} {most:6.2f} s (p50, p99)"
 
 
 def _one(case: Case) -> int:

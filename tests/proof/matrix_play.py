@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
+from ratchet.core import events as e
 from ratchet.core.keys import call_key
 from ratchet.core.records import End, EndOutcome, Outcome, Turn
+from ratchet.core.state import State
 from ratchet.core.tools import CATALOGUE, Home
 from ratchet.failpoints import Fault, Point
 from ratchet.fakes.clock import run
@@ -99,7 +102,7 @@ def _played_out(plot: Plot) -> Findings:
     except Exception as error:  # noqa: BLE001
         findings = _raised(error)
     _forget_requests_sent_twice(world, plot.strike)
-    return _with_invariants(world, findings + _judged(world)) + _spent(world)
+    return _with_invariants(world, findings + _judged(world)) + _spent(world, plot.strike)
 
 
 async def _run(plot: Plot) -> None:
@@ -119,21 +122,24 @@ async def _run(plot: Plot) -> None:
 
 
 async def _keep_running(world: World) -> None:
-    """Start an owner a second after the newest one was lost, until the task has ended.
-
-    One that stands still keeps nobody from being started.
-    """
+    """Start an owner a second after the last one was lost, until the task has ended."""
     while True:
-        newest = world.owners[-1]
-        assert newest.work is not None
-        await asyncio.wait([newest.work], timeout=RESTART_S)
-        if not newest.work.done():
-            continue
-        if world.task.finished:
+        if working := list(_working(world)):
+            await asyncio.wait(working, timeout=RESTART_S)
+        elif world.task.finished:
             return
-        await asyncio.sleep(RESTART_S)
-        if newest is world.owners[-1]:
-            world.start()
+        else:
+            await asyncio.sleep(RESTART_S)
+            if not list(_working(world)):
+                world.start()
+
+
+def _working(world: World) -> Iterator[asyncio.Task[State | None]]:
+    """One that stands still counts as lost when another one was started in its place."""
+    for owner in world.owners:
+        stands_still = owner.frozen > world.now and owner is not world.owners[-1]
+        if owner.work is not None and not owner.work.done() and not stands_still:
+            yield owner.work
 
 
 def transcript(world: World) -> Transcript:
@@ -207,15 +213,21 @@ def _unknown(world: World) -> int:
     return outcomes.count(Outcome.UNKNOWN)
 
 
-def _spent(world: World) -> Findings:
-    """Requests that the model saw and that nobody knows of any more."""
+def _spent(world: World, strike: Strike | None) -> Findings:
+    """Whether the requests that the model saw are those that are recorded or counted as lost.
+
+    Of an owner that was lost, and of a request that was given up or failed on its way, nobody can
+    say whether the model saw it: it is counted.
+    """
     summary = world.task.summary
     lost = summary.lost_requests if summary is not None else world.task.lost_requests
     uncounted = len(world.model.seen) - len(world.turns) - lost
-    if uncounted <= 0:
+    on_its_way = strike is not None and strike.point is Point.ASK
+    doubtful = len(world.events(e.AskWithdrawn)) + len(world.owners) - 1 + on_its_way
+    if -doubtful <= uncounted <= 0:
         return Findings()
-    text = f"{uncounted} requests are neither recorded nor counted as lost"
-    return Findings(uncounted=uncounted, remarks=(text,))
+    text = f"{len(world.model.seen)} requests, {len(world.turns)} recorded, {lost} counted as lost"
+    return Findings(uncounted=abs(uncounted), remarks=(text,))
 
 
 def _forget_requests_sent_twice(world: World, strike: Strike | None) -> None:
