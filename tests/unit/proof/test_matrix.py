@@ -20,6 +20,8 @@ from tests.proof.matrix_play import undisturbed
 from tests.proof.matrix_shapes import SHAPES
 from tests.proof.rows import total
 
+pytestmark = pytest.mark.timeout(300)  # seconds of a busy machine; some 5 on two free cores
+
 
 def diagonal() -> Iterator[Case]:
     """Each point with each fault once; the shapes and passings take turns."""
