@@ -25,7 +25,7 @@ from tests.proof import (
     kills_stalls,
 )
 from tests.proof.kills_cases import COUNTS, Case, Play
-from tests.proof.kills_random import Storm
+from tests.proof.kills_random import Kind, Storm
 from tests.proof.kills_stalls import Stall
 from tests.proof.lane import Lane, lane
 from tests.proof.rows import Row, total
@@ -33,6 +33,8 @@ from tests.proof.settings import LANES, Settings
 from tests.proof.shapes import Effect, Turn
 from tests.proof.stage import Stage, share, stage
 
+TOLD_EVERY = 20
+"""Jobs after which the progress is told."""
 Tell = Callable[[str], None]
 Job = Callable[[Lane], Awaitable[Row]]
 """Something that is done in a lane that nobody else uses meanwhile."""
@@ -79,14 +81,20 @@ def _job(case: Case) -> Job:
 
 
 def _storms(settings: Settings, kills: int) -> list[Job]:
-    if settings.only not in kills_random.ROW:
-        return []
+    """The kills at random, of each kind as many as its share, in parts for the lanes."""
+    parts = [
+        (kind, part)
+        for kind in kills_random.KINDS
+        if settings.only in kind.row
+        for part in share(round(kills * kind.share), settings.lanes)
+        if part
+    ]
 
-    def storm(index: int, part: int) -> Job:
+    def storm(index: int, kind: Kind, part: int) -> Job:
         chance = random.Random(settings.seed * 1000 + index)
-        return lambda place: Storm(place, chance).run(part)
+        return lambda place: Storm(place, kind, chance).run(part)
 
-    return [storm(*each) for each in enumerate(share(kills, settings.lanes)) if each[1]]
+    return [storm(index, *each) for index, each in enumerate(parts)]
 
 
 async def _in_lanes(
@@ -102,6 +110,8 @@ async def _in_lanes(
             rows.append(row)
             if row.findings.broken:
                 tell(f"BROKEN {row.fault}: {'; '.join(row.findings.remarks)}")
+            if len(rows) % TOLD_EVERY == 0:
+                tell(f"{name}: {len(rows)} of {len(jobs)}")
 
     async with AsyncExitStack() as stack:
         places = [

@@ -6,9 +6,10 @@ Each row does one thing to all the writes that matter, once to each, in the cour
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
 
@@ -47,6 +48,8 @@ IN_FRONT_OF_SANDBOX = (("PUT", "/v1/epoch"), ("PUT", "/v1/calls/.*/2/0"), ("GET"
 SECONDS = 3.0
 """How long hangs and delays take."""
 RESTARTS_A_FAULT = 1
+AWAY_S = (3.0, 25.0)
+"""How long the API server is away: less and more than the Lease holds."""
 CODES = (429, 500, 503)
 """What an overloaded or broken sandbox server might say."""
 
@@ -98,13 +101,27 @@ class Wires:
 
     async def watch_act(self, act: WatchAct) -> Row:
         """One act on the watch of tasks and on that of pods, while three tasks run."""
+        event = '"MODIFIED"' if act is WatchAct.DROP else ""  # a new task must be told of
         rules = [
-            self.api.add_watch(WatchRule(act, path, nth=EVENT, seconds=SECONDS)) for path in WATCHED
+            self.api.add_watch(WatchRule(act, path, event, nth=EVENT, seconds=SECONDS))
+            for path in WATCHED
         ]
         tasks = await self.lane.begin("busy", 3)
         await self.lane.ended(tasks, PATIENCE_S)
         missed = [rule.path for rule in rules if not rule.struck]
         return await self._row(f"watch: {act}", len(rules), tasks, missed)
+
+    async def away(self, seconds: float) -> Row:
+        """An API server that refuses connections for a while, with three tasks under way."""
+        tasks = await self.lane.begin("busy", 3)
+        sights = self.lane.sights
+        await sights.until(lambda: all(map(self.lane.epoch, tasks)), PATIENCE_S)
+        await self.api.away(seconds)
+        back, uids = time.monotonic(), [self.lane.uid(name) for name in tasks]
+        await self.lane.ended(tasks, PATIENCE_S)
+        row = await self._row(f"API server: away for {seconds:g} s", 1, tasks, [])
+        resumed = filter(None, (sights.resumed(uid, back) for uid in uids))
+        return replace(row, resume_s=tuple(resumed))
 
     async def sandbox_harm(self, harm: Harm, status: int) -> Row:
         """One harm to each of the requests that matter."""
@@ -118,6 +135,8 @@ class Wires:
     async def _row(self, name: str, runs: int, tasks: Sequence[str], missed: list[str]) -> Row:
         self.api.clear()
         self.sandboxes.rules.clear()
+        if not all(map(self.lane.is_over, tasks)):
+            await self.kept.operator.kill()  # whatever is wrong with it, the next row begins anew
         found, turns = await self.lane.judged(tasks)
         found += self.unfit(name, runs * RESTARTS_A_FAULT, missed)
         await self.lane.delete(*tasks)
@@ -192,6 +211,8 @@ def _plays() -> Iterator[tuple[str, Callable[[Wires], Awaitable[Row]]]]:
     """All rows, by name."""
     for act in Act:
         yield f"API server: {act}", partial(Wires.api_act, act=act)
+    for seconds in AWAY_S:
+        yield f"API server: away for {seconds:g} s", partial(Wires.away, seconds=seconds)
     for watch_act in WatchAct:
         yield f"watch: {watch_act}", partial(Wires.watch_act, act=watch_act)
     for harm in Harm:
