@@ -125,6 +125,9 @@ class SandboxUnreachable:
 class SandboxChanged:
     """Something about the pod may be different: look again."""
 
+    came_up: bool = False
+    """All that is different is that it is ready now: no news where it has answered already."""
+
 
 @dataclass(frozen=True, slots=True)
 class LedgerBound:

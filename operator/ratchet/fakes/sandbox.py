@@ -86,6 +86,8 @@ class FakeSandboxes:
     latency_s: float = 0.0
     """Seconds that a request is on its way. It arrives even if nobody waits for its answer any more."""
     start_delay_s: float = 0.0
+    look_again_s: float = 0.1
+    """How long a loop waits for a pod of which it hears nothing."""
     pods: dict[tuple[str, int], FakePod] = field(default_factory=dict)
     effects: list[str] = field(default_factory=list)
     began: Callable[[FakePod, CallOrder], None] = lambda _pod, _order: None
@@ -187,7 +189,7 @@ class FakeSandbox:
         return pod
 
     async def changed(self, wanted: SandboxRef) -> None:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(self.home.look_again_s)
 
     async def run(self, order: CallOrder) -> Receipt:
         self.home.fault("before:run")

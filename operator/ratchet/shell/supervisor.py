@@ -101,8 +101,9 @@ class Supervisor:
         self._entries: dict[str, _Entry] = {}
         self._removals: set[asyncio.Task[None]] = set()
         self._removing_now: set[str] = set()
-        self._pods: set[str] = set()
-        """Uids of the tasks whose sandbox pods were seen and not yet seen to be gone."""
+        self._pods: dict[str, bool] = {}
+        """Whether the sandbox pod was ready when it was seen last, by the uid of its task; without
+        those that were seen to be gone."""
         self._stopped = False
 
     @property
@@ -131,14 +132,15 @@ class Supervisor:
 
     def pod_seen(self, seen: PodSeen) -> None:
         """Wake the loop of a pod that is not as it was, and remove pods that nobody needs."""
-        if seen.gone:
-            self._pods.discard(seen.task.uid)
-        else:
-            self._pods.add(seen.task.uid)
+        was_ready = self._pods.pop(seen.task.uid, False)
+        if not seen.gone:
+            self._pods[seen.task.uid] = seen.ready
         entry = self._entries.get(seen.task.uid)
         if entry is not None and entry.runner is not None:
             if seen.gone or not seen.ready:
                 entry.runner.notify(e.SandboxChanged())
+            elif not was_ready:
+                entry.runner.notify(e.SandboxChanged(came_up=True))
             return
         if entry is not None and entry.seen.finished and not seen.gone:
             self._remove(entry.seen)

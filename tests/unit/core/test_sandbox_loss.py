@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ratchet.core import events as e
 from ratchet.core.conditions import Reason
 from ratchet.core.config import UnknownPolicy
+from ratchet.core.evolve import evolve
 from ratchet.core.policy import MAX_GENERATIONS
 from ratchet.core.records import EndOutcome, Outcome
+from ratchet.core.state import SandboxPhase
 from ratchet.core.transcript import SANDBOX_LOST
 from ratchet.fakes.model import calls
 from ratchet.ports import SandboxAway
@@ -202,3 +206,14 @@ async def test_a_sandbox_that_starts_slowly_costs_few_status_writes() -> None:
     world.sandboxes.start_delay_s = 60
     await world.run_to_end()
     assert world.task.summaries < 15
+
+
+@virtual
+async def test_the_news_that_a_pod_came_up_is_none_to_who_has_its_answer() -> None:
+    world = World(calls(BASH), FINISHED)
+    world.start()
+    answered = await world.until(e.LedgerBound)
+    assert evolve(answered, e.SandboxChanged(came_up=True)) == answered
+    waiting = replace(answered, sandbox=replace(answered.sandbox, phase=SandboxPhase.WAITING))
+    assert evolve(waiting, e.SandboxChanged(came_up=True)).sandbox.phase is SandboxPhase.UNSEEN
+    await world.run_to_end()

@@ -181,6 +181,18 @@ def test_a_lost_pod_is_noticed_while_the_model_thinks() -> None:
     play(story)
 
 
+def test_a_pod_that_came_up_is_noticed_at_once_and_disturbs_nobody_later() -> None:
+    async def story(scene: Scene) -> None:
+        scene.sandboxes.start_delay_s, scene.sandboxes.look_again_s = 1, 60
+        scene.supervisor.task_seen(TaskSeen(TASK))
+        scene.supervisor.pod_seen(PodSeen(TASK, ready=False, gone=False))
+        await scene.until(lambda: any(pod.ready for pod in scene.sandboxes.pods.values()))
+        scene.supervisor.pod_seen(PodSeen(TASK, ready=True, gone=False))
+        await scene.until(lambda: bool(scene.task.sandbox.ledger), 1)
+
+    play(story)
+
+
 def test_a_broken_loop_is_started_again_and_does_not_touch_the_others() -> None:
     async def story(scene: Scene) -> None:
         scene.failures = [RuntimeError("a bug"), RuntimeError("again")]

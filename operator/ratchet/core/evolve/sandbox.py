@@ -60,6 +60,8 @@ def sandbox_changed(state: State, event: _SandboxEvent) -> State:
                 backoff=Backoff(failures, at + pause),
             )
             return replace(state, sandbox=away)
+        case e.SandboxChanged(came_up=True) if sandbox.phase is SandboxPhase.READY:
+            return state
         case e.SandboxChanged():
             return replace(state, sandbox=replace(sandbox, phase=SandboxPhase.UNSEEN))
         case e.LedgerBound(ref):
