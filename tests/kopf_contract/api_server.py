@@ -187,9 +187,9 @@ class ApiServer:
         for stream in self.streams:
             stream.silent = True
 
-    def end_watches(self, last: bytes = b"") -> None:
-        """End the open watches as at their timeout, after some last bytes."""
-        for stream in self.streams:
+    def end_watches(self, last: bytes = b"", plural: str = "") -> None:
+        """End open watches, all or those of a resource, as at their timeout, after some last bytes."""
+        for stream in self.watches(plural) if plural else self.streams:
             if last:
                 stream.queue.put_nowait(last)
             stream.queue.put_nowait(b"")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-WITHIN_S = 15.0
+WITHIN_S = 30.0
 """Deadline of every wait here: what is waited for takes milliseconds on an idle machine."""
 
 

@@ -45,10 +45,6 @@ class Scene:
         """An operator that tells `ears`, to be started by `async with`."""
         return Operator(self.server, **{"register": self.ears.register, **options})
 
-    def operator_of_tasks(self, **options: Any) -> Operator:
-        """The same, that watches nothing but tasks."""
-        return self.operator(register=self.ears.register_tasks, **options)
-
     def create_pod(self, name: str, **metadata: Any) -> None:
         """Create a sandbox's pod."""
         self.server.create("pods", name, metadata={"labels": SANDBOX, **metadata})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import kopf
 from ratchet.shell.freshness import Freshness
 from ratchet.shell.handlers import register
@@ -16,20 +14,17 @@ class Noting(Supervisor):
     """Stands where the supervisor stands, and notes what our handlers make of events."""
 
     def __init__(self, bell: Bell) -> None:
-        self.bell, self._loop = bell, asyncio.get_running_loop()
+        self.bell = bell
         self.tasks: list[TaskSeen] = []
         self.pods: list[PodSeen] = []
 
     def task_seen(self, seen: TaskSeen) -> None:
         self.tasks.append(seen)
-        self._loop.call_soon_threadsafe(self.bell.ring)
+        self.bell.ring()
 
     def pod_seen(self, seen: PodSeen) -> None:
         self.pods.append(seen)
-        self._loop.call_soon_threadsafe(self.bell.ring)
-
-    async def stop(self) -> None:
-        """There is nothing to stop."""
+        self.bell.ring()
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
         register(registry, self, Freshness())

@@ -13,41 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import kopf
+import pytest
 from ratchet.api import names
-from ratchet.core.config import Config, ModelConfig, SandboxConfig
-from ratchet.core.replies import ModelFailure
-from ratchet.core.tools import enabled_tools
-from ratchet.fakes.clock import LoopClock
-from ratchet.fakes.journal import FakeJournals, Store
-from ratchet.fakes.sandbox import FakeSandboxes
-from ratchet.ports import ModelRequest, TaskRef
-from ratchet.shell.freshness import Freshness
-from ratchet.shell.handlers import register
-from ratchet.shell.supervisor import Supervisor, World
+from ratchet.shell.watching import ENDS_WITHIN_S
 
 from tests.kopf_contract.api_shapes import status
-from tests.kopf_contract.bell import WITHIN_S, Bell
+from tests.kopf_contract.bell import WITHIN_S
 from tests.kopf_contract.conftest import TASKS, Scene
+from tests.kopf_contract.operators import quick_settings
 
-CONFIG = Config(
-    goal="Mend the sum.",
-    model=ModelConfig(endpoint="default", url="http://model/v1", model="m"),
-    sandbox=SandboxConfig(image="debian"),
-    tools=enabled_tools((), ()),
-)
 REPO = Path(__file__).parents[2]
-KOPFS_PATIENCE_S = 5
+KOPFS_PATIENCE_S = 5.0
 """kopf's wait for tasks that began after it; a constant in its code (reactor/running.py)."""
 
 
 @asynccontextmanager
 async def _process(scene: Scene) -> AsyncIterator[asyncio.subprocess.Process]:
-    """An operator as a process of its own, that watches tasks by now."""
+    """An operator as a process of its own, that watches by now."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.kopf_contract.program",
-        scene.server.url,
+        str(scene.server.port),
         cwd=REPO,
         env={**os.environ, "PYTHONPATH": os.pathsep.join((str(REPO / "operator"), str(REPO)))},
     )
@@ -66,14 +53,17 @@ async def _end_of(process: asyncio.subprocess.Process) -> int:
         return await process.wait()
 
 
-async def test_a_signal_ends_the_process_at_once_and_without_an_error(scene: Scene) -> None:
-    """`main.main`: SIGTERM is kopf's to handle, and is a graceful end."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_the_process_at_once_and_without_an_error(
+    scene: Scene, number: signal.Signals
+) -> None:
+    """`watching.Watch`: a handler that is set after kopf began takes the place of kopf's."""
     scene.server.create(TASKS, "mend")
     async with _process(scene) as process:
         begun = time.monotonic()
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         assert await _end_of(process) == 0
-        assert time.monotonic() - begun < KOPFS_PATIENCE_S
+        assert time.monotonic() - begun < ENDS_WITHIN_S
 
 
 async def test_an_error_of_the_watch_ends_the_process_with_an_exit_code(scene: Scene) -> None:
@@ -83,74 +73,66 @@ async def test_an_error_of_the_watch_ends_the_process_with_an_exit_code(scene: S
         assert await _end_of(process) == 1
 
 
-async def test_tasks_begun_by_handlers_go_on_for_seconds_and_are_then_cancelled(
-    scene: Scene,
-) -> None:
-    """`handlers.register`, cleanup: this would happen to the loops, were they not ended there."""
-    cancelled_at: list[float] = []
+def _begins(scene: Scene, ended: list[float], begun: list[asyncio.Task[None]]) -> Any:
+    """A handler that begins a task of its own, as the supervisor does."""
 
     async def work() -> None:
         try:
             await asyncio.Event().wait()
         finally:
-            cancelled_at.append(time.monotonic())
+            ended.append(time.monotonic())
 
-    def begin(registry: kopf.OperatorRegistry) -> None:
+    def register(registry: kopf.OperatorRegistry) -> None:
         @kopf.on.event(names.GROUP, names.VERSION, TASKS, registry=registry)
-        async def task_event(event: Any, body: Any, memo: Any, **_: Any) -> None:
-            memo.work = asyncio.create_task(work())
-            scene.ears.note(scene.ears.tasks, event, body)
+        async def task_event(**_: Any) -> None:
+            begun.append(asyncio.create_task(work()))
 
+    return register
+
+
+async def test_cancelling_what_kopf_spawned_ends_its_watches_and_no_task_of_ours(
+    scene: Scene,
+) -> None:
+    """`watching.Watch`: our loops are ended first, by the supervisor, and kopf last."""
+    begun: list[asyncio.Task[None]] = []
     scene.server.create(TASKS, "mend")
-    async with scene.operator(register=begin) as operator:
-        await scene.ears.heard("mend")
-        begun = time.monotonic()
-        await operator.stop()
-    assert KOPFS_PATIENCE_S - 0.1 < cancelled_at[0] - begun < KOPFS_PATIENCE_S + 5
+    async with scene.operator(register=_begins(scene, [], begun)):
+        await scene.server.bell.until(lambda: begun)
+        await scene.watching()
+        since = time.monotonic()
+    assert time.monotonic() - since < ENDS_WITHIN_S
+    await scene.watching(times=0)
+    assert not begun[0].done()
 
 
-class Held:
-    """A Lease that is always ours."""
+async def test_kopfs_own_way_out_lets_tasks_of_others_go_on_and_then_cancels_them(
+    scene: Scene,
+) -> None:
+    """`watching`: why it is not `kopf.operator` that our operator runs."""
+    begun: list[asyncio.Task[None]] = []
+    ended: list[float] = []
+    registry = kopf.OperatorRegistry()
+    _begins(scene, ended, begun)(registry)
 
-    held = True
+    @kopf.on.login(registry=registry)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return kopf.ConnectionInfo(server=scene.server.url, token="first")
 
-
-class Thinking:
-    """A model that never answers."""
-
-    def __init__(self, bell: Bell) -> None:
-        self._bell, self._loop = bell, asyncio.get_running_loop()
-        self.asked = self.aborted = 0
-
-    async def ask(self, request: ModelRequest) -> ModelFailure:
-        self.asked += 1
-        self._loop.call_soon_threadsafe(self._bell.ring)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.aborted += 1
-        raise AssertionError("nobody sets that event")
-
-
-async def test_loops_are_stopped_before_kopf_waits_for_them(scene: Scene) -> None:
-    """`handlers.register`, cleanup: no loop runs on after the signal, and none is begun anew."""
-    meta = scene.server.create(TASKS, "mend")["metadata"]
-    store, model = Store(), Thinking(scene.server.bell)
-    task = store.add(TaskRef(meta["namespace"], meta["name"], meta["uid"]), CONFIG)
-    world = World(
-        FakeJournals(store),
-        model,
-        FakeSandboxes(),
-        LoopClock(),
-        lambda _tool, _arguments: None,
-        lambda: 0.5,
-        "me",
+    stop: asyncio.Future[None] = asyncio.Future()
+    scene.server.create(TASKS, "mend")
+    running = asyncio.create_task(
+        kopf.operator(
+            registry=registry,
+            settings=quick_settings(),
+            standalone=True,
+            clusterwide=True,
+            stop_flag=stop,
+        )
     )
-    supervisor = Supervisor(world, Held())
-    async with scene.operator(register=lambda r: register(r, supervisor, Freshness())) as operator:
-        await scene.server.bell.until(lambda: model.asked)
-        begun = time.monotonic()
-        assert await operator.stop() is None
-    assert time.monotonic() - begun < KOPFS_PATIENCE_S
-    assert (model.asked, model.aborted) == (1, 1)
-    assert (task.epoch, supervisor.running) == (1, 0)
+    await scene.server.bell.until(lambda: begun)
+    since = time.monotonic()
+    stop.set_result(None)
+    await running
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().remove_signal_handler(number)
+    assert ended[0] - since > KOPFS_PATIENCE_S - 0.1

@@ -111,7 +111,7 @@ async def test_an_event_that_is_broken_off_is_told_whole_afterwards(scene: Scene
 
 async def test_half_an_event_before_a_regular_end_ends_the_operator(scene: Scene) -> None:
     """`main.main`: the process ends with an error then, and Kubernetes begins another."""
-    async with scene.operator_of_tasks() as operator:
+    async with scene.operator() as operator:
         await scene.watching()
         scene.server.end_watches(b'{"type": "ADD')
         assert isinstance(await operator.end(), json.JSONDecodeError)
@@ -120,7 +120,7 @@ async def test_half_an_event_before_a_regular_end_ends_the_operator(scene: Scene
 @pytest.mark.parametrize("code", [500, 504])
 async def test_another_error_in_the_stream_ends_the_operator(scene: Scene, code: int) -> None:
     """`main.main`: the process ends with an error then, and Kubernetes begins another."""
-    async with scene.operator_of_tasks() as operator:
+    async with scene.operator() as operator:
         await scene.watching()
         scene.server.send(TASKS, {"type": "ERROR", "object": status(code, "InternalError")})
         raised = await operator.end()
@@ -129,7 +129,7 @@ async def test_another_error_in_the_stream_ends_the_operator(scene: Scene, code:
 
 async def test_a_place_that_is_refused_before_the_stream_ends_the_operator(scene: Scene) -> None:
     """`main.main`: only a 410 within the stream is a lost place to kopf, not one of the request."""
-    async with scene.operator_of_tasks() as operator:
+    async with scene.operator() as operator:
         await scene.watching()
         scene.server.fail("watch", TASKS, 410)
         scene.server.end_watches()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import kopf
+import asyncio
+
 import pytest
 from aiohttp import ClientConnectionError
+from ratchet.shell.handlers import WATCH_TASKS
 from ratchet.shell.main import API_OUTAGE_BACKOFFS_S, kopf_settings
 
 from tests.kopf_contract.conftest import TASKS, Scene
-from tests.kopf_contract.operators import BACKOFFS_S, kinds, quick_settings
+from tests.kopf_contract.operators import BACKOFFS_S, quick_settings
 
 TRIES = len(BACKOFFS_S) + 1
 """Of one request, until kopf gives it up."""
@@ -35,7 +37,7 @@ async def test_errors_for_longer_than_all_backoffs_end_the_operator(
 ) -> None:
     """`main.API_OUTAGE_BACKOFFS_S`: the process ends with an error after its last try."""
     scene.server.fail(verb, TASKS, code)
-    async with scene.operator_of_tasks() as operator:
+    async with scene.operator() as operator:
         raised = await operator.end()
     assert getattr(raised, "status", None) == code
     assert scene.server.count(verb, TASKS) == TRIES
@@ -46,7 +48,7 @@ async def test_a_resource_that_is_not_served_any_more_ends_the_operator_at_once(
     scene: Scene, code: int
 ) -> None:
     """`main.main`: a CRD that is deleted under a running operator ends the process."""
-    async with scene.operator_of_tasks() as operator:
+    async with scene.operator() as operator:
         await scene.watching()
         scene.server.fail("watch", TASKS, code)
         scene.server.end_watches()
@@ -112,7 +114,7 @@ async def test_so_are_those_of_our_operator() -> None:
 async def test_an_operator_that_cannot_see_what_is_served_ends(scene: Scene) -> None:
     """`main.main`: at its start an outage that is longer than all backoffs ends the process."""
     await scene.server.stop()
-    async with scene.operator_of_tasks() as operator:
+    async with scene.operator() as operator:
         raised = await operator.end()
     assert isinstance(raised, ClientConnectionError)
 
@@ -131,40 +133,24 @@ async def test_a_watch_goes_on_while_another_is_tried_again(scene: Scene) -> Non
     assert scene.ears.tasks == []
 
 
-async def test_a_watch_that_is_given_up_ends_the_others_too(scene: Scene) -> None:
-    """`main.main`: no process is left that watches only half of what it should."""
+async def test_a_watch_that_is_given_up_ends_the_operator_and_leaves_the_others(
+    scene: Scene,
+) -> None:
+    """`handlers.end_watches`: no process is left that watches half of what it should.
+
+    kopf's root task ends with the error, but a watch of another resource goes on beside it.
+    """
     async with scene.operator() as operator:
         await scene.watching()
         await scene.watching("pods")
         scene.server.fail("watch", "pods", 500)
-        for stream in scene.server.watches("pods"):
-            stream.queue.put_nowait(b"")
+        scene.server.end_watches(plural="pods")
         assert getattr(await operator.end(), "status", None) == 500
-        await scene.watching(times=0)
+        assert _watches() == {"watcher for agenttasks.v1alpha1.ratchet.run@None"}
+    assert _watches() == set()
+    await scene.watching(times=0)
 
 
-async def test_new_credentials_are_asked_for_when_the_old_ones_are_refused(scene: Scene) -> None:
-    """`main.watch`, login: a service account's token is read anew after it has run out."""
-    scene.server.create(TASKS, "mend")
-    async with scene.operator(tokens=iter(["first", "second"])) as operator:
-        await scene.watching()
-        await scene.watching("pods")
-        scene.server.tokens = {"second"}
-        scene.server.fall_silent()
-        scene.server.change(TASKS, "mend", spec={"cancel": True})
-        scene.create_pod("sandbox")
-        scene.server.end_watches()
-        await scene.ears.heard("mend", "MODIFIED")
-        await scene.ears.heard("sandbox", "ADDED")
-        assert operator.logins == 2
-    assert kinds(scene.ears.tasks) == [(None, "mend"), ("MODIFIED", "mend")]
-
-
-async def test_credentials_that_were_refused_once_are_not_tried_again(scene: Scene) -> None:
-    """`main.main`: one 401 for a token that is still the newest ends the process with an error."""
-    async with scene.operator_of_tasks(tokens=iter(["first", "first"])) as operator:
-        await scene.watching()
-        scene.server.fail("watch", TASKS, 401, times=1)
-        scene.server.end_watches()
-        assert isinstance(await operator.end(), kopf.LoginError)
-    assert operator.logins == 2
+def _watches() -> set[str]:
+    names_ = {task.get_name() for task in asyncio.all_tasks()}
+    return {name for name in names_ if name.startswith(WATCH_TASKS)}

@@ -7,6 +7,7 @@ objects that can be deleted.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import kopf
@@ -16,6 +17,11 @@ from ratchet.core.conditions import TERMINAL_PHASES
 from ratchet.ports import TaskRef
 from ratchet.shell.freshness import Freshness
 from ratchet.shell.supervisor import PodSeen, Supervisor, TaskSeen
+
+WATCH_TASKS = "watcher for "
+"""How the names of kopf's tasks that watch begin."""
+WATCHES_END_WITHIN_S = 3.0
+"""kopf itself gives the handlers of a watch 2 s to end."""
 
 
 def register(registry: kopf.OperatorRegistry, supervisor: Supervisor, freshness: Freshness) -> None:
@@ -37,11 +43,20 @@ def register(registry: kopf.OperatorRegistry, supervisor: Supervisor, freshness:
         if seen is not None:
             supervisor.pod_seen(seen)
 
-    @kopf.on.cleanup(registry=registry)
-    async def stopping(**_: Any) -> None:
-        # Here, since kopf next waits 5 s for tasks that it has not begun, and then cancels them:
-        # the loops would run on that long, and the supervisor would begin each anew.
-        await supervisor.stop()
+    kopf.on.cleanup(registry=registry)(end_watches)
+
+
+async def end_watches(**_: Any) -> None:
+    """End the watches that kopf leaves behind when another one has failed.
+
+    Otherwise the end of `asyncio.run` would cancel such a watch together with the task that tells it
+    of a pause. kopf 1.45.2 may take that for a pause, and watches on: the process would never end.
+    """
+    watches = {task for task in asyncio.all_tasks() if task.get_name().startswith(WATCH_TASKS)}
+    for task in watches:
+        task.cancel()
+    if watches:
+        await asyncio.wait(watches, timeout=WATCHES_END_WITHIN_S)
 
 
 def task_seen(kind: str | None, body: Any) -> TaskSeen:
