@@ -24,7 +24,7 @@ from tests.proof import (
     kills_sandbox,
     kills_stalls,
 )
-from tests.proof.kills_cases import COUNTS, Case, Play
+from tests.proof.kills_cases import COUNTS, Case, Play, broken
 from tests.proof.kills_random import Kind, Storm
 from tests.proof.kills_stalls import Stall
 from tests.proof.lane import Lane, lane
@@ -35,6 +35,8 @@ from tests.proof.stage import Stage, share, stage
 
 TOLD_EVERY = 20
 """Jobs after which the progress is told."""
+STALL_LANES = 2
+"""These wait for Leases to run out most of the time."""
 Tell = Callable[[str], None]
 Job = Callable[[Lane], Awaitable[Row]]
 """Something that is done in a lane that nobody else uses meanwhile."""
@@ -46,7 +48,9 @@ async def run(settings: Settings, tell: Tell) -> tuple[Row, ...]:
     async with stage(settings, _shapes) as here:
         async with asyncio.TaskGroup() as group:
             cases = group.create_task(_in_lanes(here, _jobs(settings), "case", tell))
-            stalls = group.create_task(_in_lanes(here, _stalls(settings), "stall", tell, 1))
+            stalls = group.create_task(
+                _in_lanes(here, _stalls(settings), "stall", tell, STALL_LANES)
+            )
             lies = group.create_task(kills_proxy.run(here, tell))
         rows = cases.result() + stalls.result() + lies.result()
         left = settings.kills - sum(row.kills for row in rows)
@@ -109,7 +113,7 @@ async def _in_lanes(
             row = await waiting.pop()(place)
             rows.append(row)
             if row.findings.broken:
-                tell(f"BROKEN {row.fault}: {'; '.join(row.findings.remarks)}")
+                tell(broken(row, here.settings))
             if len(rows) % TOLD_EVERY == 0:
                 tell(f"{name}: {len(rows)} of {len(jobs)}")
 

@@ -13,6 +13,7 @@ from tests.e2e.operator_process import OperatorProcess
 from tests.proof.lane import Lane
 from tests.proof.node import RunningSandbox
 from tests.proof.rows import Findings, Row
+from tests.proof.settings import Settings
 from tests.proof.shapes import FINISH, Effect, Turn, call, marks
 
 FIRES_WITHIN_S = 60.0
@@ -205,6 +206,12 @@ class Play:
 COUNTS = (
     "repeated", "lost", "stuck", "holes", "unknown_reported", "unknown_silent", "uncounted",
 )  # fmt: skip
+
+
+def broken(row: Row, settings: Settings) -> str:
+    """What is told of a row that broke a promise, and how to see it again."""
+    again = f"python -m tests.proof.kills --seed {settings.seed} --only '{row.fault}'"
+    return "\n".join((f"BROKEN {row.fault}; again: {again}", *row.findings.remarks))
 
 
 async def strike(sandbox: RunningSandbox, act: str) -> None:

@@ -16,7 +16,7 @@ from typing import Self
 from tests.e2e.operator_process import OperatorProcess
 from tests.proof import sandboxproxy
 from tests.proof.apiproxy import ApiProxy
-from tests.proof.kills_cases import PATIENCE_S
+from tests.proof.kills_cases import PATIENCE_S, broken
 from tests.proof.lane import Lane, lane
 from tests.proof.node import ProcessNode
 from tests.proof.proxy.rules import Act, Rule, WatchAct, WatchRule
@@ -203,7 +203,7 @@ async def run(here: Stage, tell: Tell) -> list[Row]:
             row = await play(place)
             rows.append(row)
             if row.findings.broken:
-                tell(f"BROKEN {row.fault}: {'; '.join(row.findings.remarks)}")
+                tell(broken(row, here.settings))
     return rows
 
 

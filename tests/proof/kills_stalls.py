@@ -73,7 +73,7 @@ class Play:
         first, second = lane.operator, lane.another_operator()
         first.more = {VARIABLE: self.stall.failpoint}
         try:
-            await first.launch()
+            await first.start()  # it has the Lease before the other one looks
             (self.task,) = await lane.begin("plain")
             await self._play(first, second)
         except (TimeoutError, AssertionError) as error:

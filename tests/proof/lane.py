@@ -6,7 +6,7 @@ import itertools
 import json
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,13 +44,13 @@ class Lane:
     sights: Sights
     node: ProcessNode | None
     """Where sandboxes are processes; None: they are pods."""
-    _numbers: Iterable[int] = field(default_factory=lambda: itertools.count(1))
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     # --- tasks -----------------------------------------------------------------------------------
 
     async def begin(self, shape: str, count: int = 1, **spec: Any) -> list[str]:
-        """Make tasks that play a shape; their names."""
-        made = [f"{shape}-{next(iter(self._numbers))}" for _ in range(count)]
+        """Make tasks that play a shape; their names, which no other lane uses."""
+        made = [f"{shape}-{self.name}-{next(self._numbers)}" for _ in range(count)]
         for name in made:
             await self.create("AgentTask", names.TASK_PLURAL, name, goal=goal(shape), **spec)
         return made
