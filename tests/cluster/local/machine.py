@@ -28,6 +28,9 @@ from tests.cluster.local import (
 from tests.cluster.local.record import Record
 from tests.cluster.local.slots import Slot
 
+GRACE_S = 30.0
+"""How long a part may take to end: what a kubelet gives to a static pod."""
+
 
 def _registry() -> Path:
     return folders.state() / "slots.json"
@@ -168,6 +171,7 @@ def load(tar: Path) -> None:
 def stop_part(name: str, how: signal.Signals = signal.SIGTERM) -> None:
     """Send a signal to one part; unless it is SIGSTOP, wait until the part has ended.
 
+    After GRACE_S it is killed: an API server with open watches takes a minute to end by itself.
     Nothing starts it again but `start_part` and `up`.
     """
     _, known = _alive()
@@ -175,8 +179,12 @@ def stop_part(name: str, how: signal.Signals = signal.SIGTERM) -> None:
     if part is None or not processes.alive(part):
         raise ClusterError(f"{name} does not run: start it again with `start {name}`")
     os.kill(part.pid, how)
-    if how is not signal.SIGSTOP:
-        wait_until(f"{name} to end", lambda: not processes.alive(part), 60.0)
+    if how is signal.SIGSTOP:
+        return
+    try:
+        wait_until(f"{name} to end", lambda: not processes.alive(part), GRACE_S)
+    except ClusterError:
+        processes.kill(part)
 
 
 def start_part(name: str, more: Sequence[str] = ()) -> None:
