@@ -13,8 +13,10 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from ratchet.edges.kube import ApiError, ApiUnreachable
 
 from tests.proof import (
     kills_cases,
@@ -28,7 +30,7 @@ from tests.proof.kills_cases import COUNTS, Case, Play, broken
 from tests.proof.kills_random import Kind, Storm
 from tests.proof.kills_stalls import Stall
 from tests.proof.lane import Lane, lane
-from tests.proof.rows import Row, total
+from tests.proof.rows import Findings, Row, total
 from tests.proof.settings import LANES, Settings
 from tests.proof.shapes import Effect, Turn
 from tests.proof.stage import Stage, share, stage
@@ -38,8 +40,25 @@ TOLD_EVERY = 20
 STALL_LANES = 2
 """These wait for Leases to run out most of the time."""
 Tell = Callable[[str], None]
-Job = Callable[[Lane], Awaitable[Row]]
-"""Something that is done in a lane that nobody else uses meanwhile."""
+BROKE = (ApiError, ApiUnreachable, AssertionError, TimeoutError, OSError, KeyError)
+"""What the parts raise where a job could not be done as it was meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something that is done in a lane that nobody else uses meanwhile, for a row."""
+
+    row: str
+    play: Callable[[Lane], Awaitable[Row]]
+
+    async def done(self, place: Lane) -> Row:
+        """Do it. What could not be done is told, and stops no other job."""
+        try:
+            return await self.play(place)
+        except BROKE as error:
+            await place.operator.kill()
+            remark = f"it could not be run: {error!r}\n{place.operator.tail(5)}"
+            return Row("L2", self.row, 1, Findings(stuck=1, remarks=(remark,)))
 
 
 async def run(settings: Settings, tell: Tell) -> tuple[Row, ...]:
@@ -75,13 +94,13 @@ def _stalls(settings: Settings) -> list[Job]:
     wanted = [stall for stall in kills_stalls.stalls() if settings.only in stall.row]
 
     def job(stall: Stall) -> Job:
-        return lambda place: kills_stalls.Play(place, stall).run()
+        return Job(stall.row, lambda place: kills_stalls.Play(place, stall).run())
 
     return [job(stall) for stall in wanted]
 
 
 def _job(case: Case) -> Job:
-    return lambda place: Play(place, case).run()
+    return Job(case.row, lambda place: Play(place, case).run())
 
 
 def _storms(settings: Settings, kills: int) -> list[Job]:
@@ -96,7 +115,7 @@ def _storms(settings: Settings, kills: int) -> list[Job]:
 
     def storm(index: int, kind: Kind, part: int) -> Job:
         chance = random.Random(settings.seed * 1000 + index)
-        return lambda place: Storm(place, kind, chance).run(part)
+        return Job(kind.row, lambda place: Storm(place, kind, chance).run(part))
 
     return [storm(index, *each) for index, each in enumerate(parts)]
 
@@ -110,7 +129,7 @@ async def _in_lanes(
 
     async def work(place: Lane) -> None:
         while waiting:
-            row = await waiting.pop()(place)
+            row = await waiting.pop().done(place)
             rows.append(row)
             if row.findings.broken:
                 tell(broken(row, here.settings))

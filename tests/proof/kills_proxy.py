@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
 
+from ratchet.edges.kube import ApiError, ApiUnreachable
+
 from tests.e2e.operator_process import OperatorProcess
 from tests.proof import sandboxproxy
 from tests.proof.apiproxy import ApiProxy
@@ -194,17 +196,26 @@ async def wires(here: Stage, name: str) -> AsyncIterator[Wires]:
 
 async def run(here: Stage, tell: Tell) -> list[Row]:
     """All rows whose name is wanted, one after another."""
-    wanted = [play for name, play in _plays() if here.settings.only in name]
+    wanted = [(name, play) for name, play in _plays() if here.settings.only in name]
     rows: list[Row] = []
     if not wanted:
         return rows
     async with wires(here, "wires") as place:
-        for play in wanted:
-            row = await play(place)
+        for name, play in wanted:
+            row = await _played(place, name, play)
             rows.append(row)
             if row.findings.broken:
                 tell(broken(row, here.settings))
     return rows
+
+
+async def _played(place: Wires, name: str, play: Callable[[Wires], Awaitable[Row]]) -> Row:
+    """Play it. What could not be done is told, and stops no other row."""
+    try:
+        return await play(place)
+    except (ApiError, ApiUnreachable, AssertionError, TimeoutError, OSError, KeyError) as error:
+        remark = f"it could not be run: {error!r}\n{place.lane.operator.tail(5)}"
+        return Row("L2", name, 1, Findings(stuck=1, remarks=(remark,)))
 
 
 def _plays() -> Iterator[tuple[str, Callable[[Wires], Awaitable[Row]]]]:
