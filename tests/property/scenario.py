@@ -1,215 +1,235 @@
-"""A random task in a random world: everything follows from one seed."""
+"""Play a plan in a pretended cluster, and check what must always be true."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable, Coroutine
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Any
 
 from ratchet.core import events as e
-from ratchet.core.config import Completion, Config, Limits, UnknownPolicy
-from ratchet.core.facts import CallOrder, Receipt
-from ratchet.core.records import Outcome
+from ratchet.core.keys import call_key
+from ratchet.core.records import Turn
 from ratchet.core.replies import FailureKind, RawCall, RawReply, Usage
+from ratchet.core.tools import CATALOGUE, Home
 from ratchet.fakes.clock import run
-from ratchet.fakes.journal import Stage
-from ratchet.fakes.model import Answer, calls, says
-from ratchet.fakes.sandbox import FakePod, plain_tool
-from ratchet.ports import JournalAway, SandboxAway
+from ratchet.fakes.model import Answer, FakeModel, calls, says, script
+from ratchet_sandbox.protocol import Outcome
 
-from tests.unit.core.invariants import check_all, spend_is_counted
-from tests.unit.core.world import BROKEN, BUSY, FINISH, World, brief, configured
+from tests.proof.judging import Evidence, judge
+from tests.proof.rows import Findings
+from tests.property.cluster import Cluster, Setting
+from tests.property.disasters import Disasters
+from tests.property.plan import FINISH, SAYS, TOOLS, TORN, Plan, plan_of
+from tests.property.pods import Tools
+from tests.unit.core.invariants import Broken, check_all, spend_is_counted
+from tests.unit.core.world import BROKEN, BUSY
 
-QUIET_AFTER = 120.0
-"""Seconds of pretended time after which nothing goes wrong any more."""
 ENDS_WITHIN = 3_600.0
 """Seconds of pretended time within which every task must have ended."""
+SETTLES_WITHIN = 600.0
+"""Seconds after its end within which nothing of it is left."""
+RUN = "PYTHONPATH=operator:sandbox-image:inference/fake .venv/bin/python -m"
+MARKED = frozenset(name for name, tool in CATALOGUE.items() if tool.home is Home.SANDBOX)
 
-_JOURNAL = {
-    "claim", "append", "record_results", "record_rerun", "mark_asking", "set_sandbox", "summarise",
-}  # fmt: skip
-_SANDBOX = {"prepare", "run", "digest", "patch", "interrupt"}
-_TOOLS = (
-    ("bash", {"command": "make"}),
-    ("bash", {"command": "make test"}),
-    ("read_file", {"path": "sum.py"}),
-    ("write_file", {"path": "sum.py", "content": "1 + 1"}),
-    ("search_replace", {"path": "sum.py", "content": "2"}),
-    ("grep", {"pattern": "sum"}),
-    ("todo", {"action": "write", "todos": [{"id": "a", "content": "mend"}]}),
-    ("todo", {"action": "read"}),
-)
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What became of a plan."""
+
+    plan: Plan
+    findings: Findings
+    struck: tuple[str, ...] = ()
+    """The disasters that really changed something, in their order."""
+    turns: int = 0
+    story: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What is wrong, the story, and how to play it again."""
+        return "\n".join([*self.findings.remarks, "--", *self.story, "--", replay(self.plan)])
 
 
 class Scenario:
-    """What the dice of one seed say."""
+    """What the dice of one seed say, or a plan that is given."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.dice = random.Random(seed)
-        self.plan: list[str] = []
-        self.story: list[str] = []
-        self.world = World(
-            *self._answers(), config=self._config(), think_s=self.dice.choice((0.05, 0.2, 2, 5))
+    def __init__(self, plan: int | Plan) -> None:
+        self.plan = plan_of(plan) if isinstance(plan, int) else plan
+
+    def run(self) -> Played:
+        """Play it. Raises AssertionError with the story if a promise is broken."""
+        played = play(self.plan)
+        if played.findings.broken:
+            raise AssertionError(f"seed {self.plan.seed}: {played.text}")
+        return played
+
+
+def replay(plan: Plan) -> str:
+    """The command that plays a plan again, from the folder of the repository."""
+    return f"{RUN} tests.property.replay '{plan.to_json()}'"
+
+
+def play(plan: Plan) -> Played:
+    """Play a plan. Never raises for what the operator does wrong: that is in the findings."""
+    played: Played = run(_play(plan))
+    return played
+
+
+async def _play(plan: Plan) -> Played:
+    cluster = make_cluster(plan)
+    disasters = Disasters(cluster, plan.disasters)
+    with crashes() as broke:
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _loop, what: broke.append(what.get("exception") or AssertionError(str(what)))
         )
-        self._surroundings()
+        cluster.start()
+        findings = await _to_the_end(cluster, disasters)
+    findings += Findings(stuck=len(broke), remarks=tuple(f"the loop broke: {b!r}" for b in broke))
+    turns = len([record for record in cluster.task.journal if isinstance(record, Turn)])
+    return Played(plan, findings, (*disasters.struck,), turns, (*cluster.story,))
 
-    # --- the task --------------------------------------------------------------------------------
 
-    def _answers(self) -> list[Answer]:
-        answers = [self._answer() for _ in range(self.dice.randint(1, 5))]
-        beside = [self.dice.choice(_TOOLS)] if self._chance(0.2) else []
-        return [*answers, calls(*beside, FINISH), calls(FINISH)]
+async def _to_the_end(cluster: Cluster, disasters: Disasters) -> Findings:
+    """Wait for the end of the task and of all that it left, and say what is wrong."""
+    findings = Findings()
+    try:
+        await finished(cluster)
+        disasters.close()
+        await settled(cluster)
+    except TimeoutError as late:
+        findings += Findings(stuck=1, remarks=(str(late),))
+    finally:
+        disasters.close()
+        await cluster.end()
+    return findings if findings.stuck else inspect(cluster)
 
-    def _answer(self) -> Answer:
-        kind = self.dice.random()
-        if kind < 0.07:
+
+async def finished(cluster: Cluster) -> None:
+    """Wait until the status says that the task has ended. Raises TimeoutError."""
+    while not cluster.task.finished:
+        if cluster.now > ENDS_WITHIN:
+            raise TimeoutError("the task did not end")
+        await asyncio.sleep(1)
+
+
+async def settled(cluster: Cluster) -> None:
+    """Wait until all requests have landed and no pod is left. Raises TimeoutError."""
+    until = cluster.now + SETTLES_WITHIN
+    while cluster.network.flights or any("/pods/" in path for path in cluster.api.objects):
+        if cluster.now > until:
+            raise TimeoutError("a pod of a task that has ended was left")
+        await asyncio.sleep(1)
+
+
+def inspect(cluster: Cluster) -> Findings:
+    """What is wrong with a task that has ended."""
+    uid = cluster.task.ref.uid
+    effects = Counter(_first_key(effect.key) for effect in cluster.effects)
+    findings = judge(
+        Evidence(uid, cluster.task.journal, effects, cluster.task.finished, marked_calls=MARKED)
+    )
+    try:
+        check_all(cluster)
+        if len(cluster.operators) == 1:
+            failed = [event.failure.kind for event in cluster.events(e.AskFailed)]
+            spend_is_counted(
+                cluster,
+                waits=failed.count(FailureKind.WAIT),
+                never_came=cluster.network.never_came,
+            )
+    except Broken as broken:
+        findings += Findings(**{broken.promise: 1}, remarks=(str(broken),))
+    except AssertionError as error:
+        findings += Findings(uncounted=1, remarks=(f"requests do not add up: {error}",))
+    return findings
+
+
+def _first_key(key: str) -> str:
+    uid, turn, index = key.split("/")[:3]
+    return call_key(uid, int(turn), int(index))
+
+
+# --- the cluster of a plan -----------------------------------------------------------------------
+
+
+def make_cluster(plan: Plan) -> Cluster:
+    """The world that a plan is played in."""
+    spec: dict[str, Any] = {
+        "goal": "Mend the sum.",
+        "limits": {"turns": plan.turns},
+        "onUnknownOutcome": plan.on_unknown,
+        "completion": plan.completion,
+    }
+    if plan.deadline_s is not None:
+        spec["activeDeadlineSeconds"] = plan.deadline_s
+    if plan.has_file:
+        spec["files"] = [{"path": "sum.py", "content": "1 - 1"}]
+    answers = [*plan.answers, (FINISH,)]
+    model = FakeModel(script(*map(_reply, answers)), delay_s=plan.think_s)
+    model.failures = [BUSY if word == "busy" else BROKEN for word in plan.model_fails]
+    setting = Setting(spec, model, Random(plan.seed), plan.start_s)
+    cluster = Cluster(setting)
+    cluster.tools = _tools(plan, cluster)
+    return cluster
+
+
+def _reply(words: tuple[str, ...]) -> Answer:
+    match words:
+        case (word,) if word == SAYS:
             return says("I think that I am done.")
-        if kind < 0.12:
+        case (word,) if word == TORN:
             return RawReply("", "", (RawCall("bash", "{"),), "tool_calls", Usage(5, 0, 1, 0))
-        return calls(*(self.dice.choice(_TOOLS) for _ in range(self.dice.randint(1, 4))))
+        case _:
+            return calls(*(TOOLS[word] for word in words))
 
-    def _config(self) -> Config:
-        return configured(
-            limits=Limits(turns=self.dice.choice((3, 50, 50))),
-            active_deadline_s=self.dice.choice((None, None, None, 5, 20, 60)),
-            on_unknown=self.dice.choice((*UnknownPolicy, UnknownPolicy.REPORT)),
-            completion=self.dice.choice(tuple(Completion)),
-        )
 
-    # --- its surroundings ------------------------------------------------------------------------
+def _tools(plan: Plan, cluster: Cluster) -> Tools:
+    def dice(key: str) -> Random:
+        return Random(f"{plan.seed}/{key}")
 
-    def _surroundings(self) -> None:
-        dice, world = self.dice, self.world
-        world.latency = lambda: 2.0 if dice.random() < 0.01 else dice.uniform(0.001, 0.05)
-        world.sandboxes.start_delay_s = dice.choice((0.0, 0.5, 8.0))
-        world.sandboxes.duration = lambda _: dice.choice((0.0, 0.1, 1.0, 3.0))
-        world.sandboxes.tool = self._tool
-        world.model.failures = [dice.choice((BUSY, BROKEN)) for _ in range(dice.randint(0, 2))]
-        self._often = dice.choice((0.0, 0.0, 0.02, 0.1))
-        world.hooks.append(self._fault)
-        world.witnesses.append(
-            lambda seen: self.story.append(f"{seen.at:9.3f} {seen.owner}: {brief(seen.event)}")
-        )
-        world.tellers.append(lambda who, what: self.story.append(f"{world.now:9.3f} {who}: {what}"))
+    def fails(key: str) -> Outcome | None:
+        bad = dice(key)
+        if bad.random() >= plan.share_bad:
+            return None
+        return bad.choice((Outcome.FAILED, Outcome.KILLED, Outcome.TIMED_OUT))
 
-    def _tool(self, pod: FakePod, order: CallOrder) -> Receipt:
-        if self.dice.random() < 0.1:
-            bad = self.dice.choice((Outcome.FAILED, Outcome.KILLED, Outcome.TIMED_OUT))
-            return Receipt(order.key, bad, "it did not end well", exit_code=1)
-        return plain_tool(pod, order)
+    def seconds(key: str) -> float:
+        if plan.tool_s is not None:
+            return plan.tool_s
+        return dice(key + "/s").choice((0.0, 0.1, 1.0, 3.0))
 
-    async def _fault(self, operation: str, stage: Stage) -> None:
-        if self.world.now > QUIET_AFTER or self.dice.random() >= self._often:
-            return
-        if operation in _JOURNAL:
-            self.world.tell("world", f"{operation}: no answer ({stage.name})")
-            raise JournalAway("no answer")
-        if operation in _SANDBOX:
-            self.world.tell("world", f"{operation}: no answer ({stage.name})")
-            raise SandboxAway("no answer")
+    return Tools(seconds, fails, cluster.tools.began)
 
-    def _chance(self, share: float) -> bool:
-        return self.dice.random() < share
 
-    async def _at_some_time(self, name: str, act: Callable[[], None]) -> None:
-        until = self.dice.choice((1.0, 3.0, 10.0, 60.0))
-        moment = self.dice.uniform(0, until)
-        self.plan.append(f"{name} at {moment:.3f}")
-        await asyncio.sleep(moment)
-        await self._strike(act)
+@contextmanager
+def crashes() -> Iterator[list[BaseException]]:
+    """The exceptions of loops that broke, which a supervisor only logs; nothing else is logged."""
+    found: list[BaseException] = []
+    loggers = [logging.getLogger(name) for name in ("ratchet", "ratchet_sandbox")]
+    handler = _Collector(found)
+    before = [(logger.propagate, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(logging.ERROR)
+    try:
+        yield found
+    finally:
+        for logger, (propagate, level) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = propagate
+            logger.setLevel(level)
 
-    async def _at_some_operation(self, name: str, act: Callable[[], None]) -> None:
-        """Between two steps of a write or a request, wherever these are."""
-        number = self.dice.randint(1, 60)
-        self.plan.append(f"{name} around operation {number}")
-        struck = asyncio.get_running_loop().create_future()
 
-        async def count(_operation: str, _stage: Stage) -> None:
-            nonlocal number
-            number -= 1
-            if number == 0:
-                act()
-                if not struck.done():
-                    struck.set_result(None)
+class _Collector(logging.Handler):
+    def __init__(self, found: list[BaseException]) -> None:
+        super().__init__()
+        self._found = found
 
-        self.world.hooks.append(count)
-        await struck
-        await self._strike(lambda: None)
-
-    async def _strike(self, act: Callable[[], None]) -> None:
-        """Misfortunes do not come alone."""
-        act()
-        while self._chance(0.35):
-            await asyncio.sleep(self.dice.choice((0.0, 0.02, 0.2, 1.5, 4.0)))
-            name, another = self.dice.choice(self._kinds())
-            self.plan.append(f"then {name}")
-            another()
-
-    def _stall(self) -> None:
-        """The owner stands still while another one takes over, and then goes on as if nothing was."""
-        owner = self.world.owners[-1]
-        seconds = self.dice.choice((0.5, 3.0, 10.0, 40.0))
-        owner.frozen = self.world.now + seconds
-        self.world.tell(owner.name, f"stands still for {seconds:g} s")
-        self.world.start()
-
-    def _seed_file(self) -> None:
-        if self.world.pod is not None:
-            self.world.pod.files.setdefault("sum.py", "1 - 1")
-
-    def _kinds(self) -> list[tuple[str, Callable[[], None]]]:
-        world = self.world
-        return [
-            ("kill", world.kill),
-            ("kill", world.kill),
-            ("pod lost", world.lose_pod),
-            ("pod lost", world.lose_pod),
-            ("shell lost", world.lose_shell),
-            ("shell lost", world.lose_shell),
-            ("stall", self._stall),
-            ("cancel", world.cancel),
-            ("API away", lambda: world.api_away(self.dice.choice((3.0, 20.0)))),
-            ("file there", self._seed_file),
-        ]
-
-    def _disasters(self) -> list[Coroutine[None, None, None]]:
-        number = self.dice.choice((0, 1, 1, 2, 2, 3))
-        chosen = [self.dice.choice(self._kinds()) for _ in range(number)]
-        return [
-            self._at_some_operation(*what) if self._chance(0.75) else self._at_some_time(*what)
-            for what in chosen
-        ]
-
-    # --- the run ---------------------------------------------------------------------------------
-
-    async def _play(self) -> None:
-        world = self.world
-        disasters = [asyncio.create_task(disaster) for disaster in self._disasters()]
-        world.start()
-        async with asyncio.timeout(ENDS_WITHIN):
-            await world.run_to_end(check=False)
-        for disaster in disasters:
-            disaster.cancel()
-        await asyncio.gather(*disasters, return_exceptions=True)
-        late = [owner.work for owner in world.owners if owner.work is not None]
-        async with asyncio.timeout(ENDS_WITHIN):
-            await asyncio.gather(*late, return_exceptions=True)
-        for owner in world.owners:
-            if owner.work is not None and not owner.work.cancelled():
-                owner.work.result()
-        check_all(world)
-        if len(world.owners) == 1:
-            failures = [event.failure.kind for event in world.events(e.AskFailed)]
-            spend_is_counted(world, waits=failures.count(FailureKind.WAIT))
-
-    def run(self) -> None:
-        """Play it, and check what must always be true. Raises AssertionError with the story."""
-        try:
-            run(self._play())
-        except Exception as error:
-            told = "\n".join([*self.plan, "--", *self.story])
-            raise AssertionError(
-                f"seed {self.seed}: {type(error).__name__}: {error}\n{told}\nreplay it with\n"
-                f"  RATCHET_SEED={self.seed} python -m pytest -q tests/property/test_simulation.py"
-            ) from error
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            self._found.append(record.exc_info[1])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from ratchet.core import events as e
-from ratchet.core.conditions import TERMINAL_PHASES
-from ratchet.core.config import UnknownPolicy
+from ratchet.core.conditions import TERMINAL_PHASES, Phase
+from ratchet.core.config import Config, UnknownPolicy
 from ratchet.core.evolve import begin
 from ratchet.core.facts import SandboxRef
 from ratchet.core.keys import call_key
@@ -16,34 +17,90 @@ from ratchet.core.records import End, Outcome, Record, Start, Turn, turn_hash
 from ratchet.core.tools import CATALOGUE, Effect
 from ratchet.core.transcript import request
 from ratchet.fakes.clock import BEGIN
-
-if TYPE_CHECKING:
-    from tests.unit.core.world import World
+from ratchet.fakes.model import FakeModel
+from ratchet.ports import TaskRef
 
 RAN = {Outcome.OK, Outcome.FAILED, Outcome.KILLED, Outcome.TIMED_OUT}
 
 
-def check_all(world: World) -> None:
-    """Everything below, of a task that has ended."""
-    each_key_ran_at_most_once(world)
-    no_call_ran_before_it_was_recorded(world)
-    reruns_are_allowed(world)
-    journal_is_a_chain(world)
-    journal_only_grew(world)
-    results_tell_the_truth(world)
-    every_request_follows_from_the_journal(world)
-    attempts_have_ids_of_their_own(world)
-    the_end_is_shown_and_stays(world)
-    one_sandbox_at_a_time(world)
-    every_prefix_replays(world)
+class Shown(Protocol):
+    """What the status said at some moment."""
+
+    @property
+    def phase(self) -> Phase: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def turns(self) -> int: ...
+    @property
+    def lost_requests(self) -> int: ...
 
 
-def each_key_ran_at_most_once(world: World) -> None:
-    twice = [key for key, n in Counter(world.sandboxes.effects).items() if n > 1]
+class Begun(Protocol):
+    """A call that really began, and what the journal said at that moment."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def journal(self) -> tuple[Record, ...]: ...
+
+
+class Stored(Protocol):
+    """A task as it is stored."""
+
+    @property
+    def ref(self) -> TaskRef: ...
+    @property
+    def config(self) -> Config: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def journal(self) -> tuple[Record, ...]: ...
+    @property
+    def summary(self) -> Shown | None: ...
+
+
+class Witness(Protocol):
+    """All that was seen of one task."""
+
+    @property
+    def task(self) -> Stored: ...
+    @property
+    def model(self) -> FakeModel: ...
+    @property
+    def effects(self) -> Sequence[Begun]: ...
+    @property
+    def heads(self) -> Sequence[tuple[Record, ...]]: ...
+    @property
+    def summaries(self) -> Sequence[Shown]: ...
+    def events(self, kind: type[e.Event]) -> list[Any]: ...
+
+
+class Broken(AssertionError):
+    """A promise is broken. `promise` is a field of the proof's Findings."""
+
+    def __init__(self, promise: str, text: str) -> None:
+        super().__init__(text)
+        self.promise = promise
+
+
+def check_all(world: Witness) -> None:
+    """Everything below, of a task that has ended. Raises Broken."""
+    for promise, check in CHECKS:
+        try:
+            check(world)
+        except AssertionError as error:
+            raise Broken(promise, f"{check.__name__}: {error}") from error
+
+
+def each_key_ran_at_most_once(world: Witness) -> None:
+    twice = [key for key, n in Counter(effect.key for effect in world.effects).items() if n > 1]
     assert not twice, f"ran more than once: {twice}"
 
 
-def no_call_ran_before_it_was_recorded(world: World) -> None:
+def no_call_ran_before_it_was_recorded(world: Witness) -> None:
     for effect in world.effects:
         turn = _turn_of(effect.journal, effect.key)
         assert turn is not None, f"{effect.key} ran before its turn was recorded"
@@ -54,7 +111,7 @@ def no_call_ran_before_it_was_recorded(world: World) -> None:
         assert not isinstance(effect.journal[-1], End), f"{effect.key} ran after the end"
 
 
-def reruns_are_allowed(world: World) -> None:
+def reruns_are_allowed(world: Witness) -> None:
     for turn in _turns(world.task.journal):
         for rerun in turn.reruns:
             call = turn.reply.calls[rerun.index]
@@ -64,7 +121,7 @@ def reruns_are_allowed(world: World) -> None:
             assert harmless or asked_for, f"{rerun.key} may not be repeated"
 
 
-def journal_is_a_chain(world: World) -> None:
+def journal_is_a_chain(world: Witness) -> None:
     journal = world.task.journal
     assert [record.number for record in journal] == list(range(len(journal)))
     start = journal[0]
@@ -79,7 +136,7 @@ def journal_is_a_chain(world: World) -> None:
     assert isinstance(journal[-1], End), "the journal has no end"
 
 
-def journal_only_grew(world: World) -> None:
+def journal_only_grew(world: Witness) -> None:
     final = world.task.journal
     for head in world.heads:
         assert len(head) <= len(final)
@@ -87,9 +144,9 @@ def journal_only_grew(world: World) -> None:
             assert _is_prefix(seen, record), f"record {record.number} was changed"
 
 
-def results_tell_the_truth(world: World) -> None:
+def results_tell_the_truth(world: Witness) -> None:
     """What is recorded as run did run, what is recorded as not run did not; else it says unknown."""
-    ran = set(world.sandboxes.effects)
+    ran = {effect.key for effect in world.effects}
     for turn in _turns(world.task.journal):
         for result in turn.results or ():
             call = turn.reply.calls[result.index]
@@ -104,7 +161,7 @@ def results_tell_the_truth(world: World) -> None:
                 assert not ran & keys, f"{result.key} is recorded as {result.outcome} and ran"
 
 
-def every_request_follows_from_the_journal(world: World) -> None:
+def every_request_follows_from_the_journal(world: Witness) -> None:
     turns = _turns(world.task.journal)
     for turn in turns:
         before = tuple(turns[: turn.number - 1])
@@ -112,30 +169,32 @@ def every_request_follows_from_the_journal(world: World) -> None:
         assert rebuilt.digest == turn.request_digest, f"turn {turn.number} answers something else"
 
 
-def attempts_have_ids_of_their_own(world: World) -> None:
+def attempts_have_ids_of_their_own(world: Witness) -> None:
     twice = [rid for rid, n in Counter(r.rid for r in world.model.seen).items() if n > 1]
     assert not twice, f"two attempts had one id: {twice}"
 
 
-def the_end_is_shown_and_stays(world: World) -> None:
+def the_end_is_shown_and_stays(world: Witness) -> None:
     end = world.task.journal[-1]
     assert isinstance(end, End)
     summary = world.task.summary
-    assert summary is not None and summary.reason == end.reason
+    assert summary is not None and summary.reason == end.reason, f"{summary} shows not {end}"
     assert summary.phase in TERMINAL_PHASES
     for before, after in pairwise(world.summaries):
-        assert after.turns >= before.turns
-        assert after.lost_requests >= before.lost_requests
+        then = f"{after} follows {before}"
+        assert after.turns >= before.turns, f"turns were taken back: {then}"
+        assert after.lost_requests >= before.lost_requests, f"losses were taken back: {then}"
         if before.phase in TERMINAL_PHASES:
-            assert (after.phase, after.reason) == (before.phase, before.reason)
+            same = (after.phase, after.reason) == (before.phase, before.reason)
+            assert same, f"an end was taken back: {then}"
 
 
-def one_sandbox_at_a_time(world: World) -> None:
+def one_sandbox_at_a_time(world: Witness) -> None:
     generations = [effect.generation for effect in world.effects]
     assert generations == sorted(generations), "an older sandbox ran something after a newer one"
 
 
-def every_prefix_replays(world: World) -> None:
+def every_prefix_replays(world: Witness) -> None:
     journal = world.task.journal
     for length in range(1, len(journal) + 1):
         state = begin(
@@ -148,18 +207,35 @@ def every_prefix_replays(world: World) -> None:
         assert len(state.turns) == len(_turns(journal[:length]))
 
 
-def spend_is_counted(world: World, *, waits: int = 0) -> None:
+CHECKS: tuple[tuple[str, Callable[[Witness], None]], ...] = (
+    ("repeated", each_key_ran_at_most_once),
+    ("lost", no_call_ran_before_it_was_recorded),
+    ("repeated", reruns_are_allowed),
+    ("holes", journal_is_a_chain),
+    ("holes", journal_only_grew),
+    ("unknown_silent", results_tell_the_truth),
+    ("holes", every_request_follows_from_the_journal),
+    ("uncounted", attempts_have_ids_of_their_own),
+    ("holes", the_end_is_shown_and_stays),
+    ("repeated", one_sandbox_at_a_time),
+    ("holes", every_prefix_replays),
+)
+
+
+def spend_is_counted(world: Witness, *, waits: int = 0, never_came: int = 0) -> None:
     """Requests sent = recorded replies + lost ones + those that the server had no room for.
 
-    A request that was given up on its way there is counted too, so there may be fewer. Only of a
-    task whose owner was never lost: what an owner knew and had not written is lost with it.
+    A request that was given up on its way there, or that `never_came`, is counted too, so there may
+    be fewer. Only of a task whose owner was never lost: what an owner knew and had not written is
+    lost with it.
     """
     summary = world.task.summary
     assert summary is not None
     recorded = len(_turns(world.task.journal))
     counted = recorded + summary.lost_requests + waits
     early = len(world.events(e.AskWithdrawn))
-    assert counted - early <= len(world.model.seen) <= counted
+    seen = len(world.model.seen)
+    assert counted - early - never_came <= seen <= counted, f"{seen} seen, {counted} counted"
 
 
 def _turns(journal: tuple[Record, ...]) -> list[Turn]:
