@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,13 +59,14 @@ class _Done:
 
 async def _tried(here: Place, trial: Trial, tell: Tell) -> _Done:
     """A trial; where it broke the cluster, which is no fault of ours, it is done a second time."""
+    begin = time.monotonic()
     try:
         found = await attempt(here, trial)
     except ClusterError as error:
         tell(f"{trial}: {error}; the cluster is mended, and the fault made again")
         await here.mend()
         found = await attempt(here, trial, suffix="2")
-    tell(f"{trial}: {found}")
+    tell(f"{trial}: {found} ({time.monotonic() - begin:.0f} s)")
     return _Done(trial, found)
 
 

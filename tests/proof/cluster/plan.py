@@ -88,7 +88,8 @@ KINDS = (
     Kind("apiserver-killed", "API server killed", Loses.NOTHING),
     Kind("etcd-restarted", "etcd restarted", Loses.NOTHING),
     Kind("etcd-killed", "etcd killed", Loses.NOTHING),
-    Kind("memory-pressure", "memory pressure on the node", Loses.POD),
+    # Long tasks: the kubelet takes its time, and evicts one pod after the other.
+    Kind("memory-pressure", "memory pressure on the node", Loses.POD, turns=14),
     Kind("chart-upgraded", "helm upgrade of the operator", Loses.OPERATOR),
     Kind("chart-reinstalled", "chart uninstalled and installed again", Loses.OPERATOR),
     Kind(
