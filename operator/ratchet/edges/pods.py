@@ -73,6 +73,11 @@ class Pods:
         path = core("secrets", generation.namespace, generation.name)
         return await find(self._api, path) is not None
 
+    async def is_complete(self, generation: Generation, pod_uid: str) -> bool:
+        """Whether this pod has all that it needs: its Secret is there, which is made last."""
+        found = await find(self._api, core("secrets", generation.namespace, generation.name))
+        return found is not None and _belongs_to(found, pod_uid)
+
     async def create(
         self, generation: Generation, config: SandboxConfig, files: tuple[StartFile, ...]
     ) -> str:
@@ -131,9 +136,8 @@ class Pods:
     async def _part(self, path: str, manifest: Manifest, point: Point | None = None) -> bool:
         """Make an object of a pod; False if one of that name belongs to another pod."""
         stored = await self._create(path, manifest, point)
-        owners = (stored["metadata"].get("ownerReferences")) or ()
         (mine,) = manifest["metadata"]["ownerReferences"]
-        return any(owner.get("uid") == mine["uid"] for owner in owners)
+        return _belongs_to(stored, mine["uid"])
 
     async def _create(self, path: str, manifest: Manifest, point: Point | None = None) -> Object:
         """Make an object; if one of that name is there, that one is returned. Raises Refused."""
@@ -165,3 +169,8 @@ class Pods:
         except FAILURES as failure:
             if meaning(failure) is not Meaning.GONE:
                 raise away(failure) from failure
+
+
+def _belongs_to(stored: Object, pod_uid: str) -> bool:
+    owners = stored["metadata"].get("ownerReferences") or ()
+    return any(owner.get("uid") == pod_uid for owner in owners)

@@ -106,13 +106,23 @@ class KubeSandbox:
             return _hopeless(f"There is a pod {generation.name} of somebody else; delete it.")
         if state.stage is Stage.READY:
             return await self._greet(generation, pod, wanted)
-        may_lack_parts = not wanted.ledger or _never_ran(pod)
-        if may_lack_parts and self._complete != pod["metadata"]["uid"]:
+        if not wanted.ledger or _never_ran(pod):
             # Another owner made it, or we were interrupted: parts of it may be missing. One that
             # never ran is also completed where a ledger is known: the pod with that ledger was lost
             # while its name was being written down. The new one says so, once it can start.
-            unmade = await self._make(generation, pod["metadata"]["uid"], config)
-            return _pending(state) if self._complete else unmade
+            return await self._completed(generation, pod["metadata"]["uid"], config, state)
+        return _pending(state)
+
+    async def _completed(
+        self, generation: Generation, pod_uid: str, config: Config, state: PodState
+    ) -> SandboxPending:
+        """A pod that is not ready, with all that it needs."""
+        if self._complete != pod_uid and await self._home.pods.is_complete(generation, pod_uid):
+            self._complete = pod_uid
+        if self._complete != pod_uid:
+            unmade = await self._make(generation, pod_uid, config)
+            if not self._complete:
+                return unmade
         return _pending(state)
 
     async def changed(self, wanted: SandboxRef) -> None:
