@@ -62,6 +62,8 @@ class Ears:
         async def pod_event(event: Any, body: Any, **_: Any) -> None:
             self.note(self.pods, event, body)
 
+        kopf.on.cleanup(registry=registry)(end_watches)
+
     def note(self, into: list[Told], event: Any, body: Any) -> None:
         """Note an event."""
         meta = body["metadata"]
@@ -104,7 +106,6 @@ class Operator:
         registry = kopf.OperatorRegistry()
         self.register(registry)
         kopf.on.login(registry=registry)(self._login)
-        kopf.on.cleanup(registry=registry)(end_watches)
         self._watch = Watch(registry, self.settings, self.namespaces)
         await self._watch.__aenter__()
         self.ended = asyncio.create_task(self._until_ended())

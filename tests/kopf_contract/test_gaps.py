@@ -9,7 +9,7 @@ import pytest
 
 from tests.kopf_contract.api_shapes import status
 from tests.kopf_contract.conftest import TASKS, Scene
-from tests.kopf_contract.operators import kinds, quick_settings
+from tests.kopf_contract.operators import quick_settings
 
 
 async def test_after_a_lost_place_all_is_listed_and_told_again(scene: Scene) -> None:
@@ -55,12 +55,14 @@ async def test_a_closed_watch_goes_on_where_it_was_without_a_list(scene: Scene, 
     scene.server.create(TASKS, "mend")
     async with scene.operator():
         await scene.watching()
+        scene.server.change(TASKS, "mend", spec={"cancel": False})
+        await scene.ears.heard("mend", "MODIFIED")
         scene.server.fall_silent()
         scene.server.change(TASKS, "mend", spec={"cancel": True})
         scene.server.delete(TASKS, "mend")
         getattr(scene.server, how)()
         await scene.ears.heard("mend", "DELETED")
-    assert kinds(scene.ears.tasks) == [(None, "mend"), ("MODIFIED", "mend"), ("DELETED", "mend")]
+    assert [told.kind for told in scene.ears.tasks] == [None, "MODIFIED", "MODIFIED", "DELETED"]
     assert scene.server.count("list", TASKS) == 1
 
 

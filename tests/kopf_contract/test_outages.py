@@ -10,6 +10,7 @@ from ratchet.shell.handlers import WATCH_TASKS
 from ratchet.shell.main import API_OUTAGE_BACKOFFS_S, kopf_settings
 
 from tests.kopf_contract.conftest import TASKS, Scene
+from tests.kopf_contract.noting import Noting
 from tests.kopf_contract.operators import BACKOFFS_S, quick_settings
 
 TRIES = len(BACKOFFS_S) + 1
@@ -140,7 +141,7 @@ async def test_a_watch_that_is_given_up_ends_the_operator_and_leaves_the_others(
 
     kopf's root task ends with the error, but a watch of another resource goes on beside it.
     """
-    async with scene.operator() as operator:
+    async with scene.operator(register=Noting(scene.server.bell).register) as operator:
         await scene.watching()
         await scene.watching("pods")
         scene.server.fail("watch", "pods", 500)
