@@ -29,7 +29,7 @@ def test_a_broken_promise_is_counted_and_can_be_played_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ALL["reserved_key_is_run_again"](monkeypatch)
-    found = total(simulation.rows(simulation.play_chunk(range(8))))
+    found = total(simulation.rows(simulation.play_chunk(range(40))))
     assert found.repeated and not found.stuck
     assert all(f"{RUN} tests.property.replay '" in remark for remark in found.remarks)
 
