@@ -6,6 +6,7 @@ A plan can be written as JSON, made smaller, and played again.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from random import Random
@@ -162,8 +163,9 @@ def _disasters(dice: Random) -> list[Disaster]:
     found: list[Disaster] = []
     for _ in range(dice.choice((0, 1, 1, 2, 2, 3))):
         found.append(_disaster(dice, **_when(dice)))
-        while dice.random() < 0.35:
-            found.append(_disaster(dice, after=dice.choice((0.0, 0.02, 0.2, 1.5, 4.0))))
+        while dice.random() < 0.4:
+            after = dice.choice((0.0, 0.02, 0.2, 1.5, 4.0))
+            found.append(_disaster(dice, tuple(What), after=after))
     return found
 
 
@@ -176,8 +178,8 @@ def _when(dice: Random) -> dict[str, Any]:
     return {"at": round(dice.uniform(0, dice.choice((1, 3, 10, 60))), 3)}
 
 
-def _disaster(dice: Random, **when: Any) -> Disaster:
-    (what,) = dice.choices(KINDS, tuple(WEIGHTS.values()))
+def _disaster(dice: Random, kinds: Sequence[str] = KINDS, **when: Any) -> Disaster:
+    (what,) = dice.choices(kinds, [WEIGHTS[kind] for kind in kinds])
     instant = what in (What.KILL, What.KILL_CLAIMING, What.RUNNER, What.SERVER, *Fate)
     lengths = (0.0, 0.5, 3.0, 10.0, 40.0) if instant else (0.5, 3.0, 10.0, 40.0)
     return Disaster(str(what), seconds=dice.choice(lengths), **when)
