@@ -291,6 +291,13 @@ def task(namespace: str, name: str, part: str = "") -> str:
     return ours(names.TASK_PLURAL, namespace, name, part)
 
 
+def tasks(namespace: str = "") -> str:
+    """All AgentTasks of a namespace, or of the cluster."""
+    if not namespace:
+        return f"/apis/{names.GROUP}/{names.VERSION}/{names.TASK_PLURAL}"
+    return ours(names.TASK_PLURAL, namespace)
+
+
 def turn(namespace: str, name: str = "", part: str = "") -> str:
     """Path of an AgentTurn, or of all of a namespace."""
     return ours(names.TURN_PLURAL, namespace, name, part)

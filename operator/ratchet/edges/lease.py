@@ -144,19 +144,27 @@ class LeaseLock:
         left = found.until - now if isinstance(found, Others) else LOOK_EVERY_S
         return min(LOOK_EVERY_S, left)
 
-    async def keep(self) -> None:
+    async def keep(self, regained: Callable[[], None] = lambda: None) -> None:
         """Renew until the Lease is lost, and return then: all work must stop.
+
+        `regained` is called where it was not held for a moment: what ended then may begin again.
 
         A renewal that fails is tried again every second, up to the deadline. If that has passed
         because this process stood still, a write over our own last one tells whether anybody
         followed: it succeeds only if not, and then nothing was lost.
         """
-        while self.held() or (self._renewable and await self.attempt()):
+        while self.held() or await self._nobody_followed(regained):
             await self._sleep(LOOK_EVERY_S)
             if self.held() and self._due():
                 await self.attempt()
         self._renewable = False
         self._until = float("-inf")
+
+    async def _nobody_followed(self, regained: Callable[[], None]) -> bool:
+        if not (self._renewable and await self.attempt()):
+            return False
+        regained()
+        return True
 
     def _due(self) -> bool:
         """Whether it is time to renew, or the last renewal failed."""

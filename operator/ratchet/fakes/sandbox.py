@@ -17,6 +17,7 @@ from ratchet.core.records import Outcome, Patch
 from ratchet.failpoints import Point, step
 from ratchet.ports import (
     JournalAway,
+    PortError,
     SandboxAway,
     SandboxGone,
     SandboxPending,
@@ -93,6 +94,8 @@ class FakeSandboxes:
     began: Callable[[FakePod, CallOrder], None] = lambda _pod, _order: None
     """Told of each call that begins to run, for real."""
     removed: set[str] = field(default_factory=set)
+    refusals: list[PortError] = field(default_factory=list)
+    """Raised one by one when a sandbox is to be removed."""
     runs: set[asyncio.Task[Any]] = field(default_factory=set)
     fault: Callable[[str], None] = lambda _: None
     """Called with `before:<op>` and `after:<op>`; may raise SandboxAway."""
@@ -261,6 +264,8 @@ class FakeSandbox:
         return Patch("0" * 40, hashlib.sha256(text.encode()).hexdigest(), len(text), text)
 
     async def remove(self) -> None:
+        if self.home.refusals:
+            raise self.home.refusals.pop(0)
         for (uid, _), pod in self.home.pods.items():
             if uid == self.task.uid:
                 pod.alive = False

@@ -86,4 +86,5 @@ def pod_seen(kind: str | None, body: Any) -> PodSeen | None:
         task=TaskRef(meta["namespace"], owner["name"], owner["uid"]),
         ready=ready,
         gone=kind == "DELETED" or "deletionTimestamp" in meta,
+        pod=meta["uid"],
     )

@@ -48,7 +48,7 @@ class Leadership:
                 await self._lease.acquire()
             _log.info("Leading")
             changed()
-            await self._lease.keep()
+            await self._lease.keep(changed)
             _log.warning("NotLeading", extra={"fields": {"problem": self._lease.problem}})
             changed()
 

@@ -39,6 +39,7 @@ from ratchet.shell.runner import Listener
 from ratchet.shell.settings import Settings, SettingsError, read_settings
 from ratchet.shell.stateless import NoDiffBase, NoProgress
 from ratchet.shell.supervisor import Supervisor, World
+from ratchet.shell.survey import Survey
 from ratchet.shell.watching import Login, Watch
 
 _log = logging.getLogger("ratchet.main")
@@ -103,13 +104,18 @@ async def operate(settings: Settings, around: Callable[[World], World] = unchang
         probes = await _probes(settings, freshness, leadership)
         await expect_kinds(api)
         async with watch(settings, supervisor, freshness) as watching:
+            survey = Survey(
+                api, settings.watch_namespaces, supervisor, every_s=settings.survey_seconds
+            )
             holding = asyncio.create_task(leadership.run(supervisor.leadership_changed))
+            surveying = asyncio.create_task(survey.run())
             try:
                 await watching.until_stopped()
             finally:
                 await supervisor.stop()
                 holding.cancel()
-                await asyncio.gather(holding, return_exceptions=True)
+                surveying.cancel()
+                await asyncio.gather(holding, surveying, return_exceptions=True)
                 await leadership.release()
                 await sandboxes.close()
                 if probes is not None:

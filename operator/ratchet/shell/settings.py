@@ -32,6 +32,12 @@ class Settings(BaseModel):
         default=(), description="Namespaces to look after, separated by commas; empty means all."
     )
     probe_port: int = Field(default=8080, ge=0, le=65535, description="0 switches probes off.")
+    survey_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        description="Between lists of all tasks, for what a watch missed. That is rare, and a list "
+        "of all is not cheap.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("watch_namespaces", mode="before")

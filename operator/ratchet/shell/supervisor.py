@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ratchet.core import events as e
@@ -58,6 +58,8 @@ class PodSeen:
     task: TaskRef
     ready: bool
     gone: bool
+    pod: str = ""
+    """Uid of the pod: a task has a later one while the earlier one still goes."""
 
 
 class MayRun(Protocol):
@@ -101,9 +103,9 @@ class Supervisor:
         self._entries: dict[str, _Entry] = {}
         self._removals: set[asyncio.Task[None]] = set()
         self._removing_now: set[str] = set()
-        self._pods: dict[str, bool] = {}
-        """Whether the sandbox pod was ready when it was seen last, by the uid of its task; without
-        those that were seen to be gone."""
+        self._pods: dict[str, dict[str, bool]] = {}
+        """Sandbox pods that were seen and not yet seen to be gone, by the uids of task and pod, and
+        whether they were ready."""
         self._stopped = False
 
     @property
@@ -127,14 +129,12 @@ class Supervisor:
         if not seen.finished:
             entry.looked.set()
             self._start(entry)
-        elif seen.task.uid in self._pods and entry.runner is None:
-            self._remove(seen)  # left behind by an owner that was lost after the end
+        else:
+            self._remove_left_over(entry)
 
     def pod_seen(self, seen: PodSeen) -> None:
         """Wake the loop of a pod that is not as it was, and remove pods that nobody needs."""
-        was_ready = self._pods.pop(seen.task.uid, False)
-        if not seen.gone:
-            self._pods[seen.task.uid] = seen.ready
+        was_ready = self._note_pod(seen)
         entry = self._entries.get(seen.task.uid)
         if entry is not None and entry.runner is not None:
             if seen.gone or not seen.ready:
@@ -145,13 +145,37 @@ class Supervisor:
         if entry is not None and entry.seen.finished and not seen.gone:
             self._remove(entry.seen)
 
+    def _note_pod(self, seen: PodSeen) -> bool:
+        """Remember this pod, or forget it; whether it was ready before."""
+        pods = self._pods.setdefault(seen.task.uid, {})
+        was_ready = pods.pop(seen.pod, False)
+        if not seen.gone:
+            pods[seen.pod] = seen.ready
+        elif not pods:
+            del self._pods[seen.task.uid]
+        return was_ready
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Uids of the tasks that were seen and not seen to be gone."""
+        return frozenset(self._entries)
+
+    def not_there(self, uids: Collection[str]) -> None:
+        """Tasks that exist no longer, although nobody said so."""
+        for uid in uids:
+            if uid in self._entries:
+                self._forget(replace(self._entries[uid].seen, gone=True))
+
     def leadership_changed(self) -> None:
-        """Start what may run now, or stop everything."""
+        """Start what may run now, and remove what is left over, or stop everything."""
         for entry in self._entries.values():
-            if self._leadership.held:
+            if not self._leadership.held:
+                if entry.work is not None:
+                    entry.work.cancel()
+            elif entry.seen.finished:
+                self._remove_left_over(entry)
+            else:
                 self._start(entry)
-            elif entry.work is not None:
-                entry.work.cancel()
 
     async def stop(self) -> None:
         """End all loops. What they have under way is found again by the next owner."""
@@ -190,6 +214,7 @@ class Supervisor:
         """Claim and run, until the task has ended. Never raises but when it is cancelled."""
         pause, retry = FIRST_PAUSE_S, RETRY_S
         while self._wanted(entry):
+            entry.looked.clear()
             try:
                 if await self._claim_and_run(entry):
                     return
@@ -236,8 +261,7 @@ class Supervisor:
         return True
 
     async def _pause(self, entry: _Entry, seconds: float) -> None:
-        """Wait, or go on at once when something new was seen of the task."""
-        entry.looked.clear()
+        """Wait, or go on at once when something new was seen of the task since its claim began."""
         try:
             async with asyncio.timeout(seconds):
                 await entry.looked.wait()
@@ -245,6 +269,11 @@ class Supervisor:
             return
 
     # --- what nobody needs any more --------------------------------------------------------------
+
+    def _remove_left_over(self, entry: _Entry) -> None:
+        """Remove what an owner left behind that was lost after the end."""
+        if entry.seen.task.uid in self._pods and entry.runner is None:
+            self._remove(entry.seen)
 
     def _remove(self, seen: TaskSeen) -> None:
         """Remove the sandbox of a task that has ended or is gone; one such removal at a time.
@@ -259,10 +288,18 @@ class Supervisor:
         task.add_done_callback(self._removals.discard)
 
     async def _removing(self, seen: TaskSeen) -> None:
-        uid = seen.task.uid
+        pause = FIRST_PAUSE_S
         try:
-            await self._world.sandboxes.of(seen.task, seen.epoch).remove()
-        except PortError as error:
-            _log.warning("task %s: its sandbox could not be removed yet: %s", seen.task, error)
+            while self._leadership.held:
+                try:
+                    await self._world.sandboxes.of(seen.task, seen.epoch).remove()
+                    return
+                except PortError as error:
+                    _log.warning(
+                        "task %s: its sandbox could not be removed: %s; trying again in %g s",
+                        seen.task, error, pause,
+                    )  # fmt: skip
+                await self._world.clock.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
         finally:
-            self._removing_now.discard(uid)
+            self._removing_now.discard(seen.task.uid)

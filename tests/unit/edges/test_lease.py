@@ -209,9 +209,11 @@ async def test_a_holder_that_stood_still_and_was_not_followed_goes_on() -> None:
         held.append(lock.held())
 
     world.while_asleep = [stand_still, lambda: held.append(lock.held()), world.steal]
-    await lock.keep()
+    regained: list[bool] = []
+    await lock.keep(lambda: regained.append(lock.held()))
     assert held == [False, True]
     assert world.requests[0] == "PUT"
+    assert regained == [True], "what ended in the lapse was not told that it may begin again"
 
 
 async def test_a_holder_whose_lease_was_held_by_another_meanwhile_stops_although_it_is_free() -> (

@@ -14,7 +14,7 @@ from ratchet.fakes.clock import LoopClock, run
 from ratchet.fakes.journal import FakeJournals, Stage, Store, StoredTask
 from ratchet.fakes.model import FakeModel, calls, script
 from ratchet.fakes.sandbox import FakePod, FakeSandboxes
-from ratchet.ports import TaskRef
+from ratchet.ports import JournalAway, SandboxAway, TaskRef
 from ratchet.shell.supervisor import PodSeen, Supervisor, TaskSeen, World
 
 CONFIG = Config(
@@ -164,6 +164,56 @@ def test_a_pod_that_comes_late_is_removed_too() -> None:
             scene.sandboxes.pods[TASK.uid, generation] = late = FakePod(generation, "ledger")
             scene.supervisor.pod_seen(PodSeen(TASK, ready=True, gone=False))
             await scene.until(lambda late=late: not late.alive, 1)  # type: ignore[misc]
+
+    play(story)
+
+
+def test_a_pod_left_by_a_lost_owner_is_removed_by_a_standby_once_it_leads() -> None:
+    async def story(scene: Scene) -> None:
+        scene.lead.held = False
+        scene.sandboxes.pods[TASK.uid, 1] = FakePod(1, "ledger")
+        scene.supervisor.task_seen(TaskSeen(TASK, finished=True))
+        scene.supervisor.pod_seen(PodSeen(TASK, ready=True, gone=False))
+        await asyncio.sleep(5)
+        assert not scene.sandboxes.removed, "a standby removed what may be in use"
+        scene.lead.held = True
+        scene.supervisor.leadership_changed()
+        await scene.until(lambda: TASK.uid in scene.sandboxes.removed, 1)
+
+    play(story)
+
+
+def test_the_end_of_an_earlier_pod_does_not_hide_a_later_one() -> None:
+    async def story(scene: Scene) -> None:
+        scene.sandboxes.pods[TASK.uid, 2] = FakePod(2, "ledger")
+        scene.supervisor.pod_seen(PodSeen(TASK, ready=True, gone=False, pod="first"))
+        scene.supervisor.pod_seen(PodSeen(TASK, ready=True, gone=False, pod="second"))
+        scene.supervisor.pod_seen(PodSeen(TASK, ready=False, gone=True, pod="first"))
+        scene.supervisor.task_seen(TaskSeen(TASK, finished=True))
+        await scene.until(lambda: TASK.uid in scene.sandboxes.removed, 1)
+
+    play(story)
+
+
+def test_a_sandbox_that_cannot_be_removed_now_is_removed_later_without_further_news() -> None:
+    async def story(scene: Scene) -> None:
+        scene.sandboxes.refusals = [JournalAway("the API server is away"), SandboxAway("still")]
+        scene.supervisor.pod_seen(PodSeen(TASK, ready=True, gone=False))
+        scene.supervisor.task_seen(TaskSeen(TASK, finished=True))
+        await scene.until(lambda: TASK.uid in scene.sandboxes.removed, 5)
+
+    play(story)
+
+
+def test_a_task_that_is_no_more_although_nobody_said_so_has_its_loop_ended() -> None:
+    async def story(scene: Scene) -> None:
+        scene.model.delay_s = 600
+        scene.supervisor.task_seen(TaskSeen(TASK))
+        await scene.until(lambda: bool(scene.model.seen))
+        assert scene.supervisor.known == {TASK.uid}
+        scene.supervisor.not_there([TASK.uid, "somebody-else"])
+        await scene.until(lambda: scene.model.aborted == 1, 1)
+        assert not scene.supervisor.known
 
     play(story)
 
