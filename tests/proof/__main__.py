@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster import ClusterError
-from tests.proof import report
+from tests.proof import cluster, kills, matrix, report, simulation, undisturbed
 from tests.proof.rows import Row, from_json, total
+from tests.proof.settings import Settings
 from tools.circumstances import Circumstances, with_table
 
 REPO = Path(__file__).resolve().parents[2]
@@ -78,9 +79,6 @@ def main() -> int:
 
 
 def _levels(sizes: Sizes, seed: int) -> dict[str, Level]:
-    from tests.proof import cluster, kills, matrix, simulation, undisturbed
-    from tests.proof.settings import Settings
-
     def settings() -> Settings:
         return Settings.of_checkout(LOGS, seed=seed, kills=sizes.kills, turns=sizes.turns)
 
