@@ -25,6 +25,7 @@ from tests.proof import (
     kills_random,
     kills_sandbox,
     kills_stalls,
+    resume,
 )
 from tests.proof.kills_cases import COUNTS, Case, Play, broken
 from tests.proof.kills_random import Kind, Storm
@@ -75,6 +76,9 @@ async def run(settings: Settings, tell: Tell) -> tuple[Row, ...]:
         left = settings.kills - sum(row.kills for row in rows)
         storms = _storms(settings, max(0, left))
         rows += await _in_lanes(here, storms, "storm", tell)
+        if settings.only in resume.ROW:
+            job = Job(resume.ROW, resume.restart)
+            rows += await _in_lanes(here, [job], "resume", tell, 1)
     tell(f"{sum(row.kills for row in rows)} kills in {time.monotonic() - begin:.0f} s")
     return tuple(together(rows))
 
