@@ -24,12 +24,14 @@ from ratchet.fakes.model import FakeModel
 from ratchet.ports import TaskRef
 
 from tests.property.apiserver import ApiServer, Object
-from tests.property.network import Network, Way
+from tests.property.network import Network, Sender, Way
 from tests.property.operators import Operator, Surroundings
 from tests.property.pods import Pod, Tools
 from tests.unit.core.world import Effect, Seen, brief
 
 TASK = TaskRef("work", "mend", "11111111-2222-3333-4444-555555555555")
+AFTER_A_TAKEOVER = "a request arrived after a takeover"
+AFTER_THE_END = "a request arrived after the end"
 RELIST_S = 10.0
 """How often a watch is begun anew, with a list of what there is."""
 LEADS_AGAIN_S = 1.0
@@ -118,7 +120,7 @@ class Cluster:
         self.dice = setting.dice
         self.api = ApiServer()
         self.task = StoredTask(self.api)
-        self.network = Network(Random(setting.dice.random()), self.tell)
+        self.network = Network(Random(setting.dice.random()), self.tell, self._came_late)
         self.model = setting.model
         self.tools = setting.tools or Tools(lambda _: 1.0, lambda _: None, self._began)
         self.pods: dict[str, Pod] = {}
@@ -128,6 +130,8 @@ class Cluster:
         self.heads: list[tuple[Record, ...]] = []
         self.summaries: list[Shown] = []
         self.story: list[str] = []
+        self.noted: set[str] = set()
+        """What happened by the way."""
         self.held_until = 0.0
         """Until when no watch delivers."""
         self.told: list[tuple[str, str, Object]] = []
@@ -227,6 +231,12 @@ class Cluster:
         for number, begun in self._waiting:
             if number == len(self.effects) and not begun.done():
                 begun.set_result(None)
+
+    def _came_late(self, sender: Sender) -> None:
+        if self.task.finished:
+            self.noted.add(AFTER_THE_END)
+        elif sender is not self.operator:
+            self.noted.add(AFTER_A_TAKEOVER)
 
     async def calls_begun(self, number: int) -> None:
         """Wait until so many calls have begun."""

@@ -91,6 +91,8 @@ class Network:
 
     dice: Random
     tell: Callable[[str, str], None] = lambda _who, _what: None
+    came_late: Callable[[Sender], None] = lambda _sender: None
+    """Told of each request that arrives when its sender has given it up, or had its answer."""
     moments: int = 0
     dooms: list[Doom] = field(default_factory=list)
     watchers: list[Callable[[Sender], None]] = field(default_factory=list)
@@ -173,16 +175,19 @@ class Network:
             await asyncio.sleep(sender.last_words_s)
         if self.is_away(way):
             raise silence("it cannot be reached")
+        if sender.dead or fate is Fate.LATE:
+            self.came_late(sender)
         self._pass(sender)
         answer = await serve()
         self._pass(sender)
         if fate is Fate.TWICE:
-            self._start(self._again(serve, seconds))
+            self._start(self._again(sender, serve, seconds))
         await asyncio.sleep(back)
         return answer
 
-    async def _again(self, serve: Serve[T], seconds: float) -> T:
+    async def _again(self, sender: Sender, serve: Serve[T], seconds: float) -> T:
         await asyncio.sleep(seconds)
+        self.came_late(sender)
         return await serve()
 
     def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -12,19 +12,20 @@ from random import Random
 from typing import Any
 
 from ratchet.core import events as e
+from ratchet.core.conditions import Reason
 from ratchet.core.keys import call_key
-from ratchet.core.records import Turn
+from ratchet.core.records import End, Outcome, Turn
 from ratchet.core.replies import FailureKind, RawCall, RawReply, Usage
 from ratchet.core.tools import CATALOGUE, Home
 from ratchet.fakes.clock import run
 from ratchet.fakes.model import Answer, FakeModel, calls, says, script
-from ratchet_sandbox.protocol import Outcome
+from ratchet_sandbox import protocol
 
 from tests.proof.judging import Evidence, judge
 from tests.proof.rows import Findings
-from tests.property.cluster import Cluster, Setting
+from tests.property.cluster import AFTER_A_TAKEOVER, AFTER_THE_END, Cluster, Setting
 from tests.property.disasters import Disasters
-from tests.property.plan import FINISH, SAYS, TOOLS, TORN, Plan, plan_of
+from tests.property.plan import FINISH, SAYS, TOOLS, TORN, Plan
 from tests.property.pods import Tools
 from tests.unit.core.invariants import Broken, check_all, spend_is_counted
 from tests.unit.core.world import BROKEN, BUSY
@@ -33,6 +34,9 @@ ENDS_WITHIN = 3_600.0
 """Seconds of pretended time within which every task must have ended."""
 SETTLES_WITHIN = 600.0
 """Seconds after its end within which nothing of it is left."""
+DEADLINE, GENERATION = "a deadline passed", "a sandbox was made anew"
+RERUN, UNKNOWN = "a call was run again", "an outcome was unknown"
+BY_THE_WAY = (AFTER_A_TAKEOVER, AFTER_THE_END, DEADLINE, GENERATION, RERUN, UNKNOWN)
 RUN = "PYTHONPATH=operator:sandbox-image:inference/fake .venv/bin/python -m"
 MARKED = frozenset(name for name, tool in CATALOGUE.items() if tool.home is Home.SANDBOX)
 
@@ -45,6 +49,8 @@ class Played:
     findings: Findings
     struck: tuple[str, ...] = ()
     """The disasters that really changed something, in their order."""
+    noted: tuple[str, ...] = ()
+    """What happened by the way: `BY_THE_WAY`."""
     turns: int = 0
     story: tuple[str, ...] = ()
 
@@ -52,20 +58,6 @@ class Played:
     def text(self) -> str:
         """What is wrong, the story, and how to play it again."""
         return "\n".join([*self.findings.remarks, "--", *self.story, "--", replay(self.plan)])
-
-
-class Scenario:
-    """What the dice of one seed say, or a plan that is given."""
-
-    def __init__(self, plan: int | Plan) -> None:
-        self.plan = plan_of(plan) if isinstance(plan, int) else plan
-
-    def run(self) -> Played:
-        """Play it. Raises AssertionError with the story if a promise is broken."""
-        played = play(self.plan)
-        if played.findings.broken:
-            raise AssertionError(f"seed {self.plan.seed}: {played.text}")
-        return played
 
 
 def replay(plan: Plan) -> str:
@@ -89,8 +81,22 @@ async def _play(plan: Plan) -> Played:
         cluster.start()
         findings = await _to_the_end(cluster, disasters)
     findings += Findings(stuck=len(broke), remarks=tuple(f"the loop broke: {b!r}" for b in broke))
-    turns = len([record for record in cluster.task.journal if isinstance(record, Turn)])
-    return Played(plan, findings, (*disasters.struck,), turns, (*cluster.story,))
+    turns = [record for record in cluster.task.journal if isinstance(record, Turn)]
+    noted = (*sorted(cluster.noted), *_noted(cluster, turns))
+    return Played(plan, findings, (*disasters.struck,), noted, len(turns), (*cluster.story,))
+
+
+def _noted(cluster: Cluster, turns: list[Turn]) -> Iterator[str]:
+    """What can be seen of the journal when all is over."""
+    last = cluster.task.journal[-1]
+    if isinstance(last, End) and last.reason == Reason.DEADLINE_EXCEEDED:
+        yield DEADLINE
+    if any(turn.generation > 1 for turn in turns):
+        yield GENERATION
+    if any(turn.reruns for turn in turns):
+        yield RERUN
+    if any(r.outcome is Outcome.UNKNOWN for turn in turns for r in turn.results or ()):
+        yield UNKNOWN
 
 
 async def _to_the_end(cluster: Cluster, disasters: Disasters) -> Findings:
@@ -191,11 +197,13 @@ def _tools(plan: Plan, cluster: Cluster) -> Tools:
     def dice(key: str) -> Random:
         return Random(f"{plan.seed}/{key}")
 
-    def fails(key: str) -> Outcome | None:
+    def fails(key: str) -> protocol.Outcome | None:
         bad = dice(key)
         if bad.random() >= plan.share_bad:
             return None
-        return bad.choice((Outcome.FAILED, Outcome.KILLED, Outcome.TIMED_OUT))
+        return bad.choice(
+            (protocol.Outcome.FAILED, protocol.Outcome.KILLED, protocol.Outcome.TIMED_OUT)
+        )
 
     def seconds(key: str) -> float:
         if plan.tool_s is not None:

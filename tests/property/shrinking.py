@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 
 from tests.proof.rows import Findings
-from tests.property.plan import Disaster, Plan
+from tests.property.plan import Disaster, Plan, plan_of
 from tests.property.scenario import Played, play
 
 TRIES = 400
@@ -14,6 +14,15 @@ TRIES = 400
 SIMPLE = Plan(seed=0, share_bad=0.0, tool_s=1.0)
 """What is aimed at where it does not matter."""
 _PROMISES = [f.name for f in fields(Findings) if f.name not in ("remarks", "unknown_reported")]
+
+
+def kept(seed: int, tries: int = TRIES) -> Played:
+    """Play a seed. Raises AssertionError with a plan made small, its story, and how to play it
+    again, if a promise is broken."""
+    played = play(plan_of(seed))
+    if played.findings.broken:
+        raise AssertionError(f"seed {seed}: {shrink(played, tries=tries).text}")
+    return played
 
 
 def shrink(broken: Played, again: Callable[[Plan], Played] = play, tries: int = TRIES) -> Played:

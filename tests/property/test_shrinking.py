@@ -11,8 +11,8 @@ import pytest
 from tests.proof.mutations import ALL
 from tests.property import replay
 from tests.property.plan import Plan, plan_of
-from tests.property.scenario import Played, play
-from tests.property.shrinking import broken_promises, shrink
+from tests.property.scenario import RUN, Played, play
+from tests.property.shrinking import broken_promises, kept, shrink
 
 MANY = 5
 """Disasters that the plan begins with, at least."""
@@ -50,6 +50,14 @@ def test_a_failing_plan_shrinks_to_the_one_disaster_that_matters(
     monkeypatch.setattr(sys, "argv", ["replay", *shlex.split(arguments)])
     assert replay.main() == 1
     assert small.findings.remarks[0] in capsys.readouterr().out
+
+
+def test_a_seed_that_fails_says_how_to_play_the_small_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    ALL["results_before_the_effect"](monkeypatch)
+    with pytest.raises(AssertionError, match=r"seed 0: .*never happened") as failure:
+        kept(0, tries=10)
+    command = str(failure.value).splitlines()[-1]
+    assert command.startswith(f"{RUN} tests.property.replay '")
 
 
 def test_a_plan_that_keeps_all_promises_is_played_again_with_success(
