@@ -58,11 +58,14 @@ def main() -> int:
     here = Circumstances.now()
     sizes = Sizes.of(options.runs, long=options.long)
     LOGS.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = _kept(here, options.seed, options.levels) if options.add else []
+    ours: list[Row] = []
+    rows: list[Row] = []
     try:
         for name, level in _levels(sizes, options.seed).items():
             if name in options.levels:
-                rows += _timed(name, level)
+                ours += _timed(name, level)
+                kept = _kept(here, options.seed, options.levels) if options.add else []
+                rows = [*kept, *ours]
                 _store(rows, here, options.seed)
     except (ClusterError, OSError) as error:
         print(f"error: the proof could not be run: {error}\nlogs: {LOGS}", file=sys.stderr)
@@ -128,7 +131,9 @@ def _arguments() -> argparse.Namespace:
         help=f"some of {','.join(report.LEVELS)}",
     )  # fmt: skip
     parser.add_argument(
-        "--add", action="store_true", help="keep the other levels' rows of this commit and seed"
+        "--add",
+        action="store_true",
+        help="keep the other levels' rows of this commit and seed, also of runs side by side",
     )
     parser.add_argument(
         "--write-docs", action="store_true", help=f"write the table into {PAGE.name}"
