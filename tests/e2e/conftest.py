@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,9 +11,7 @@ import pytest
 from ratchet.edges.kube import Kube
 
 from tests.cluster import Cluster, ClusterError, current
-
-ROOT = Path(__file__).parents[2]
-CRDS = ROOT / "crds"
+from tests.e2e.crds import install_crds
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +26,7 @@ def cluster() -> Cluster:
         if os.environ.get("RATCHET_NEED_CLUSTER"):
             pytest.fail(str(error))
         pytest.skip(f"{error} (set RATCHET_NEED_CLUSTER=1 to have this fail)")
-    _install_crds(found)
+    install_crds(found)
     return found
 
 
@@ -52,19 +49,3 @@ async def namespace(api: Kube) -> AsyncIterator[str]:
 async def connect(cluster: Cluster) -> Kube:
     """A client of the API server of a cluster."""
     return await Kube.connect(Path(cluster.kubeconfig), cluster.context)
-
-
-def _install_crds(cluster: Cluster) -> None:
-    _kubectl(cluster, "apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
-    _kubectl(cluster, "wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRDS))
-
-
-def _kubectl(cluster: Cluster, *arguments: str) -> None:
-    done = subprocess.run(
-        ["kubectl", "--kubeconfig", cluster.kubeconfig, "--context", cluster.context, *arguments],
-        env={**os.environ, "PATH": f"{cluster.path}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr

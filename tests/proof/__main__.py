@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ratchet.edges.kube import ApiError, ApiUnreachable
+
 from tests.cluster import ClusterError
 from tests.proof import cluster, kills, matrix, report, simulation, undisturbed
 from tests.proof.rows import Row, from_json, total
@@ -67,7 +69,7 @@ def main() -> int:
                 kept = _kept(here, options.seed, options.levels) if options.add else []
                 rows = [*kept, *ours]
                 _store(rows, here, options.seed)
-    except (ClusterError, OSError) as error:
+    except (ClusterError, ApiError, ApiUnreachable, OSError) as error:
         print(f"error: the proof could not be run: {error}\nlogs: {LOGS}", file=sys.stderr)
         return 2
     text = report.table(rows, here, options.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from ratchet.edges.kube import Kube
 from sglang_fake import FakeSGLang
 
+from tests.e2e.crds import install_crds
 from tests.proof.ledger import Ledger
 from tests.proof.node import ProcessNode
 from tests.proof.settings import Settings
@@ -49,6 +51,7 @@ async def stage(
     effects = settings.logs / "effects.txt"
     effects.unlink(missing_ok=True)
     cluster = settings.cluster
+    await asyncio.to_thread(install_crds, cluster)
     server = await upstream(cluster)
     async with AsyncExitStack() as stack:
         client = await Kube.connect(Path(cluster.kubeconfig), cluster.context)
