@@ -20,7 +20,7 @@ from ratchet.core.records import End, Record, Rerun, Result, Start, Turn, with_r
 from ratchet.core.status import Summary
 from ratchet.edges import checking, kube, taskstatus, wire
 from ratchet.edges.answers import FAILURES, Failure, Meaning, away, find, meaning
-from ratchet.ports import JournalAway, JournalRefused, OwnershipLost, TaskRef
+from ratchet.ports import JournalRefused, OwnershipLost, TaskRef
 
 TRIES = 4
 """Times that a write is tried on what was read anew, before the loop is told to wait."""
@@ -34,7 +34,6 @@ and its hash would be wrong from then on."""
 
 Object = Mapping[str, Any]
 FieldsOf = Callable[[Object], taskstatus.Fields]
-TestsOf = Callable[[Object], taskstatus.Patch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,14 +257,12 @@ class KubeJournal:
 
     async def set_sandbox(self, sandbox: SandboxRef) -> None:
         """Name the task's sandbox, over exactly the task as it was read; see ports.Journal."""
-        await self._write_status(
-            lambda _: taskstatus.sandbox_fields(sandbox), taskstatus.is_unchanged
-        )
+        await self._write_status(lambda _: taskstatus.sandbox_fields(sandbox))
 
     def _summary(self, current: Object, summary: Summary) -> taskstatus.Fields:
         return taskstatus.summary_fields(self._task, current, summary, self._now())
 
-    async def _write_status(self, fields: FieldsOf, more_tests: TestsOf = lambda _: []) -> None:
+    async def _write_status(self, fields: FieldsOf) -> None:
         """Make the status hold `fields`, while the task is ours."""
         path = kube.task(self._task.namespace, self._task.name, "status")
         failure: Failure | None = None
@@ -277,22 +274,17 @@ class KubeJournal:
                 if not patch:
                     self._current = current
                     return
-                tests = [*taskstatus.is_ours(current), *more_tests(current)]
+                tests = taskstatus.is_ours(current)
                 self._current = None  # unknown until there is an answer
                 try:
                     self._current = await self._patch(path, [*tests, *patch])
-                    if taskstatus.generation(self._current) == taskstatus.generation(current):
-                        return
-                    # Somebody edited the spec meanwhile (a cancel), and we have just said of an
-                    # older one that it was observed: kubectl wait would wait for ever.
-                    races += 1
+                    return
                 except FAILURES as error:
                     failure = error
                     _give_up_early(f"the status of {self._task}", error)
                     lost = meaning(error) is Meaning.LOST_RACE
                     races, failed = races + lost, failed + (not lost)
-        if failure is None:
-            raise JournalAway(f"the spec of {self._task} changed with every write of its status")
+        assert failure is not None
         raise away(failure) from failure
 
     async def _task_if_ours(self) -> Object:
