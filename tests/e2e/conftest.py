@@ -11,6 +11,7 @@ import pytest
 from ratchet.edges.kube import Kube
 
 from tests.cluster import Cluster, ClusterError, current
+from tests.contract.journal_homes import ClusterHome
 from tests.e2e.crds import install_crds
 
 
@@ -44,6 +45,14 @@ async def namespace(api: Kube) -> AsyncIterator[str]:
     await api.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     yield name
     await api.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+async def home(api: Kube, namespace: str) -> ClusterHome:
+    """Where journals are kept: the API server, with a namespace of the test."""
+    found = ClusterHome(api, namespace)
+    await found.prepare()
+    return found
 
 
 async def connect(cluster: Cluster) -> Kube:

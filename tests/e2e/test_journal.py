@@ -29,19 +29,9 @@ from tests.contract.test_journal import (
     summary,
     turn,
 )
+from tests.e2e.journals.hands import path_of
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture
-async def home(api: Kube, namespace: str) -> ClusterHome:
-    found = ClusterHome(api, namespace)
-    await found.prepare()
-    return found
-
-
-def path_of(task: TaskRef, number: int, part: str = "") -> str:
-    return kube.turn(task.namespace, names.turn_name(task.name, task.uid, number), part)
 
 
 async def stored_turn(home: ClusterHome, task: TaskRef, number: int) -> dict[str, Any]:

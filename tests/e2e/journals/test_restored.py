@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from ratchet.api import names
 from ratchet.edges import kube
-from ratchet.edges.kube import Kube
 from ratchet.fakes.model import calls
 from ratchet.ports import TaskRef
 
@@ -20,13 +19,6 @@ from tests.e2e.journals.play import BASH, FINISH, Play
 from tests.e2e.journals.test_taken_over import other_end, stops
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture
-async def home(api: Kube, namespace: str) -> ClusterHome:
-    found = ClusterHome(api, namespace)
-    await found.prepare()
-    return found
 
 
 async def put_status(home: ClusterHome, task: TaskRef, status: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from ratchet.cli.main import main
-from ratchet.edges.kube import Kube
 
 from tests.cluster import Cluster
 from tests.contract.journal_homes import ClusterHome
@@ -23,13 +22,6 @@ pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/journal.md").read_text()
-
-
-@pytest.fixture
-async def home(api: Kube, namespace: str) -> ClusterHome:
-    found = ClusterHome(api, namespace)
-    await found.prepare()
-    return found
 
 
 @pytest.mark.parametrize("name", SHAPES)

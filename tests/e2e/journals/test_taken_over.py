@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from ratchet.core.facts import Asking
 from ratchet.edges import wire
-from ratchet.edges.kube import Kube
 from ratchet.ports import TaskRef
 
 from tests.contract.journal_homes import ClusterHome
@@ -27,13 +26,6 @@ from tests.e2e.journals.hands import (
 )
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture
-async def home(api: Kube, namespace: str) -> ClusterHome:
-    found = ClusterHome(api, namespace)
-    await found.prepare()
-    return found
 
 
 Spoil = Callable[[ClusterHome, TaskRef], Awaitable[None]]

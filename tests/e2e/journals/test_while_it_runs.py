@@ -9,7 +9,6 @@ import pytest
 from ratchet.core.facts import CallOrder
 from ratchet.core.records import Turn
 from ratchet.edges import wire
-from ratchet.edges.kube import Kube
 from ratchet.fakes.model import calls
 from ratchet.ports import JournalRefused, OwnershipLost, TaskRef
 
@@ -29,13 +28,6 @@ from tests.e2e.journals.play import BASH, FINISH, WRITE, Play
 from tests.e2e.journals.test_taken_over import other_results, other_task, other_words
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture
-async def home(api: Kube, namespace: str) -> ClusterHome:
-    found = ClusterHome(api, namespace)
-    await found.prepare()
-    return found
 
 
 # --- single writes -------------------------------------------------------------------------------
