@@ -4,8 +4,10 @@ The connection, its TLS and its credentials are those of the official client (`k
 its models and generated methods are left out, since bodies are plain dicts on the hot path.
 
 One request is one try. Who asks knows whether asking again is safe; a client that retries by
-itself would hide a lost answer. The one exception is a 401 where there is a newer token by now:
-who is not known is refused before anything is done.
+itself would hide a lost answer. There are two exceptions. A 401 where there is a newer token by
+now: who is not known is refused before anything is done. And aiohttp itself sends a GET, PUT or
+DELETE once more if a connection that it kept turns out to be closed; each PUT here names the
+version that it replaces, so that the second one changes nothing.
 """
 
 from __future__ import annotations

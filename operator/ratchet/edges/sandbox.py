@@ -1,6 +1,7 @@
 """The client of a sandbox's server: what the server can be asked, and what its answers mean.
 
-One request is one try. Repeating is safe: a key that is reserved is never run again. The server's
+One request is one try, but for a kept connection that turns out to be closed: aiohttp then sends
+it once more. Repeating is safe: a key that is reserved is never run again. The server's
 certificate is checked before anything is sent, the token included, since a pod's address may by
 now belong to another pod.
 """

@@ -45,8 +45,8 @@ class Release:
     def model_url(self) -> str:
         return f"http://{self.name}-fake-sglang.{self.namespace}.svc:30000/v1"
 
-    async def install(self) -> None:
-        """Both charts, the model scripted for the example."""
+    async def install(self, *settings: str) -> None:
+        """Both charts, the model scripted for the example. `settings` are more words for helm."""
         crds = ["upgrade", "--install", "ratchet-crds", str(CHARTS / "ratchet-crds")]
         await self.helm(*crds, "--namespace", "ratchet-system", "--create-namespace",
                         "--take-ownership")  # fmt: skip
@@ -61,6 +61,7 @@ class Release:
             f"--set=operator.watchNamespaces={{{self.namespace}}}",
             "--set=fake.enabled=true",
             f"--set-file=fake.script={demo.SCRIPT}",
+            *settings,
         )
 
     async def uninstall(self) -> None:
@@ -91,6 +92,17 @@ def manifest(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture
+async def pair(cluster: Cluster, namespace: str) -> AsyncIterator[Release]:
+    """Installed with two pods of the operator."""
+    release = Release(cluster, namespace)
+    try:
+        await release.install("--set=operator.replicas=2")
+        yield release
+    finally:
+        await release.uninstall()
+
+
+@pytest.fixture
 async def release(cluster: Cluster, namespace: str) -> AsyncIterator[Release]:
     release = Release(cluster, namespace)
     try:
@@ -113,6 +125,27 @@ async def test_the_example_ends_with_its_patch_and_outlives_the_operator(release
     await kubectl.run("delete", "agenttask", demo.TASK, "--timeout=30s")
     await kubectl.wait_gone("agentturn")
     await kubectl.wait_gone("pod", "app.kubernetes.io/component=sandbox")
+
+
+async def test_with_two_replicas_both_are_ready_and_another_ends_what_the_killed_one_began(
+    pair: Release,
+) -> None:
+    kubectl = pair.kubectl
+    operators = "app.kubernetes.io/component=operator"
+    pods = set(await kubectl.names("pod", operators))
+    assert len(pods) == 2
+    lease = await kubectl.get("lease", "ratchet-operator")
+    leader = lease["spec"]["holderIdentity"].partition("_")[0]
+    assert leader in pods
+
+    await pair.start_example()
+    # Its sandbox is still being made, so nothing can have ended yet.
+    await kubectl.wait_until("agenttask", demo.TASK, lambda task: "owner" in task.get("status", {}))
+    await kubectl.run("delete", "pod", leader, "--grace-period=0", "--force")
+    task = await kubectl.wait_until("agenttask", demo.TASK, finished)
+    assert task["status"]["phase"] == "Succeeded", task["status"]
+    assert task["status"]["owner"]["holder"] != leader
+    await shows_what_the_readme_says(kubectl, task)
 
 
 async def shows_what_the_readme_says(kubectl: Kubectl, task: dict[str, Any]) -> None:
