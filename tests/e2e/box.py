@@ -50,7 +50,7 @@ class Box:
     task: TaskRef
     config: Config
     sandbox: KubeSandbox
-    ref: SandboxRef = SandboxRef(1)
+    ref: SandboxRef = field(default_factory=SandboxRef)
     _calls: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
