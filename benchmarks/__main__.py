@@ -15,6 +15,7 @@ from benchmarks import report
 from benchmarks.bare import NotMeasured
 from benchmarks.figures import Figures
 from benchmarks.measure import measure
+from benchmarks.sandbox import measure as sandbox
 from benchmarks.scripts import Run
 from tests.cluster import ClusterError, current
 from tests.e2e.kubectl import Refused
@@ -39,16 +40,24 @@ def main() -> int:
     slow = Run("slow", options.slow_turns, SLOW_MODEL_S)
     shutil.rmtree(NOTES, ignore_errors=True)
     NOTES.mkdir(parents=True)
-    print(f"{fast.turns} turns at once, then {slow.turns} with a model of {SLOW_MODEL_S:g} s ...")
     here = Circumstances.now()
     try:
-        figures = asyncio.run(measure(current(), fast, slow, NOTES, profile=options.profile))
+        figures = asyncio.run(_measured(options, fast, slow))
     except CANNOT_GO_ON as error:
         print(f"error: nothing was measured: {error!r}\nlogs: {NOTES}", file=sys.stderr)
         return 2
     _tell(figures, here, write_docs=options.write_docs)
     missed = [target for target in report.targets(figures) if not target.met]
     return 1 if options.check and missed else 0
+
+
+async def _measured(options: argparse.Namespace, fast: Run, slow: Run) -> Figures:
+    print("sandboxes: starts, calls, memory ...")
+    sandboxes = await sandbox.measure(
+        current(), NOTES, starts=options.starts, rounds=options.rounds
+    )
+    print(f"{fast.turns} turns at once, then {slow.turns} with a model of {SLOW_MODEL_S:g} s ...")
+    return await measure(current(), fast, slow, sandboxes, NOTES, profile=options.profile)
 
 
 def _arguments() -> argparse.Namespace:
@@ -66,8 +75,10 @@ def _arguments() -> argparse.Namespace:
         "--profile", action="store_true", help=f"also leave a cProfile of the operator in {NOTES}"
     )
     options = parser.parse_args()
+    options.starts, options.rounds = sandbox.STARTS, sandbox.ROUNDS
     if options.quick:
         options.turns, options.slow_turns = QUICK_TURNS, QUICK_SLOW_TURNS
+        options.starts, options.rounds = sandbox.QUICK_STARTS, sandbox.QUICK_ROUNDS
     return options
 
 

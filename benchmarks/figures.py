@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.floor import Floor
+from benchmarks.sandbox.figures import SandboxFigures
 from benchmarks.scripts import Run
 from benchmarks.trace import Turn
 from benchmarks.writes import Write
@@ -32,3 +33,4 @@ class Figures:
     peak_mib: float
     ops: dict[str, float]
     """Median of each kind of port call of the fast run, in ms."""
+    sandbox: SandboxFigures

@@ -12,6 +12,7 @@ from benchmarks.bare import api_server
 from benchmarks.figures import Figures, RunFigures
 from benchmarks.floor import Floor
 from benchmarks.processes import MeasuredOperator, scripted_model
+from benchmarks.sandbox.figures import SandboxFigures
 from benchmarks.scripts import Run
 from benchmarks.stage import BEGIN_WITHIN_S, Object, Stage, set_up
 from benchmarks.writes import LEASE, Write
@@ -36,7 +37,13 @@ class Ran:
 
 
 async def measure(
-    cluster: Cluster, fast: Run, slow: Run, folder: Path, *, profile: bool = False
+    cluster: Cluster,
+    fast: Run,
+    slow: Run,
+    sandboxes: SandboxFigures,
+    folder: Path,
+    *,
+    profile: bool = False,
 ) -> Figures:
     """Run both tasks and the floor. Raises NotMeasured. Logs and notes are left in `folder`."""
     async with AsyncExitStack() as stack:
@@ -67,6 +74,7 @@ async def measure(
         floor=Floor.of(rounds),
         peak_mib=notes.peak_mib,
         ops=trace.medians(notes, ran_fast.uid),
+        sandbox=sandboxes,
     )
 
 

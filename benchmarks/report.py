@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.figures import Figures, RunFigures
 from benchmarks.intervals import median, percentile
+from benchmarks.sandbox import report as sandbox
+from benchmarks.tables import Target, header, row
 from benchmarks.trace import Turn
 from tools.circumstances import Circumstances
 
@@ -23,19 +24,6 @@ FOREIGN = 1.1
 ours."""
 
 BEGIN, END = "<!-- table: written by `python -m benchmarks --write-docs` -->", "<!-- end -->"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A figure, and the most that it may be."""
-
-    what: str
-    found: float
-    most: float
-
-    @property
-    def met(self) -> bool:
-        return self.found <= self.most
 
 
 def as_json(figures: Figures, circumstances: Circumstances) -> dict[str, Any]:
@@ -59,6 +47,7 @@ def as_json(figures: Figures, circumstances: Circumstances) -> dict[str, Any]:
         "commit": circumstances.commit,
         "machine": circumstances.machine,
         "turn": {name: round(value, 3) for name, value in turn.items()},
+        "sandbox": sandbox.fields(figures.sandbox),
     }
 
 
@@ -80,12 +69,19 @@ def targets(figures: Figures) -> tuple[Target, ...]:
             round(sum(figures.slow.writes.values()), 1),
             SLOW_WRITES_TARGET,
         ),
+        *sandbox.targets(figures.sandbox),
     )
 
 
 def table(figures: Figures, circumstances: Circumstances) -> str:
     """All that was found, as Markdown that reads well on a terminal, too."""
-    parts = (_times(figures), _writes(figures), _targets(figures), _doubts(figures))
+    parts = (
+        _times(figures),
+        _writes(figures),
+        sandbox.table(figures.sandbox),
+        _targets(figures),
+        _doubts(figures),
+    )
     return "\n".join(
         (str(circumstances), *(line for part in parts for line in ("", *part)))
     ).rstrip()
@@ -93,7 +89,7 @@ def table(figures: Figures, circumstances: Circumstances) -> str:
 
 def _times(figures: Figures) -> Iterator[str]:
     fast, slow, floor = figures.fast, figures.slow, figures.floor
-    yield from _header(
+    yield from header(
         f"{fast.run.turns} turns, model at once",
         "p50",
         "p99",
@@ -105,7 +101,7 @@ def _times(figures: Figures) -> Iterator[str]:
     labels = {"wall": "turn", "commit": "journal", "tool": "tool", "model": "model", "own": "own"}
     for name, label in labels.items():
         below = f"{floors[name]:.1f}" if name in floors else ""
-        yield _row(
+        yield row(
             f"{label} (ms)",
             f"{_p50(fast, name):.1f}",
             f"{_p99(fast, name):.1f}",
@@ -113,31 +109,31 @@ def _times(figures: Figures) -> Iterator[str]:
             f"{_p50(slow, name):.1f}",
             f"{_p99(slow, name):.1f}",
         )
-    yield _row(
+    yield row(
         "CPU (ms, mean)", f"{_mean(fast, 'cpu'):.1f}", "", "", f"{_mean(slow, 'cpu'):.1f}", ""
     )
-    yield _row("memory (MiB, peak)", f"{figures.peak_mib:.0f}", "", "", "", "")
+    yield row("memory (MiB, peak)", f"{figures.peak_mib:.0f}", "", "", "", "")
     for name, ms in figures.ops.items():
-        yield _row(f"one {name} (ms)", f"{ms:.1f}", "", "", "", "")
+        yield row(f"one {name} (ms)", f"{ms:.1f}", "", "", "", "")
 
 
 def _writes(figures: Figures) -> Iterator[str]:
     fast, slow = figures.fast.writes, figures.slow.writes
-    yield from _header("writes a turn", "model at once", f"model {figures.slow.run.delay_s:g} s")
+    yield from header("writes a turn", "model at once", f"model {figures.slow.run.delay_s:g} s")
     for resource, verb in sorted({*fast, *slow}):
         both = [f"{part.get((resource, verb), 0.0):.2f}" for part in (fast, slow)]
         if {*both} != {"0.00"}:
-            yield _row(f"{verb} {resource}", *both)
-    yield _row("all", f"{sum(fast.values()):.2f}", f"{sum(slow.values()):.2f}")
+            yield row(f"{verb} {resource}", *both)
+    yield row("all", f"{sum(fast.values()):.2f}", f"{sum(slow.values()):.2f}")
     asked = (f"{run.journal_calls:.2f}" for run in (figures.fast, figures.slow))
-    yield _row("journal calls, by the operator", *asked)
+    yield row("journal calls, by the operator", *asked)
 
 
 def _targets(figures: Figures) -> Iterator[str]:
-    yield from _header("target", "found", "at most", "")
+    yield from header("target", "found", "at most", "")
     for target in targets(figures):
         met = "met" if target.met else "NOT MET"
-        yield _row(target.what, f"{target.found:g}", f"{target.most:g}", met)
+        yield row(target.what, f"{target.found:g}", f"{target.most:g}", met)
 
 
 def _doubts(figures: Figures) -> Iterator[str]:
@@ -149,15 +145,6 @@ def _doubts(figures: Figures) -> Iterator[str]:
                 f"The cluster had other writers beside the {run.run.name} run: its writes are too "
                 "many, and its times too long. Measure again when it is at rest."
             )
-
-
-def _header(*cells: str) -> Iterator[str]:
-    yield _row(*cells)
-    yield _row("---", *("---:" for _ in cells[1:]))
-
-
-def _row(first: str, *cells: str) -> str:
-    return f"| {first:<34} | " + " | ".join(f"{cell:>13}" for cell in cells) + " |"
 
 
 def _samples(run: RunFigures, name: str) -> Sequence[float]:
