@@ -24,6 +24,12 @@ FULL: dict[str, Any] = {
         {"path": "src/a.py", "content": "1"},
         {"path": "b", "configMapKeyRef": {"name": "c", "key": "k"}, "mode": "0755"},
     ],
+    "git": {
+        "url": "https://git.example.com/team/project.git",
+        "ref": "main",
+        "secretRef": {"name": "git"},
+        "depth": 1,
+    },
     "profileRef": {"name": "p"},
     "model": {
         "endpointRef": {"name": "e"},
@@ -42,6 +48,7 @@ FULL: dict[str, Any] = {
 OTHER: dict[str, Any] = {
     "context": "It is a large project.",
     "files": [{"path": "src/a.py", "content": "2"}],
+    "git": {"url": "ssh://git@git.example.com:2222/team/project.git"},
     "profileRef": {"name": "p2"},
     "model": {"endpointRef": {"name": "e2"}},
     "tools": {"enabled": ["bash"]},
@@ -53,6 +60,24 @@ OTHER: dict[str, Any] = {
     "completion": "Explicit",
 }
 OPTIONAL = sorted(OTHER)
+WEB = [{"port": 443}]
+WRONG_EGRESS: list[tuple[dict[str, Any], str]] = [
+    ({"ports": WEB}, "give one of the three"),
+    ({"cidr": "10.0.0.0/8", "host": "a.example", "ports": WEB}, "give one of the three"),
+    ({"cidr": "10.0.0.0/8"}, "ports: Required"),
+    ({"cidr": "10.0.0.0/8", "ports": []}, "should have at least 1 items"),
+    ({"cidr": "10.0.0.0/8", "ports": [{"port": 0}]}, "greater than or equal to 1"),
+    ({"cidr": "10.0.0.0/8", "ports": [{"port": 1, "protocol": "ICMP"}]}, "supported values"),
+    ({"cidr": "10.0.0.0/33", "ports": WEB}, "cidr is not a network"),
+    ({"cidr": "10.0.0.1", "ports": WEB}, "egress[0].cidr"),
+    ({"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16"], "ports": WEB}, "lies inside of cidr"),
+    ({"cidr": "10.0.0.0/8", "except": ["10.0.0.0/8"], "ports": WEB}, "lies inside of cidr"),
+    ({"cidr": "10.0.0.0/8", "except": ["10.0.0.0/40"], "ports": WEB}, "lies inside of cidr"),
+    ({"host": "a.example", "except": ["10.0.0.0/8"], "ports": WEB}, "except belongs to cidr"),
+    ({"host": "10.0.0.1", "ports": WEB}, "write addresses as cidr"),
+    ({"host": "localhost", "ports": WEB}, "egress[0].host"),
+    ({"service": {"name": "a.b"}, "ports": WEB}, "egress[0].service.name"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +187,8 @@ def test_an_optional_field_is_not_removed(kube: Kube, full: str, field: str) -> 
         ("/spec/files/1/mode", None),
         ("/spec/retryPolicy/model/repairs", 1),
         ("/spec/sandbox/classRef", None),
+        ("/spec/git/depth", None),
+        ("/spec/git/secretRef/name", "other"),
     ],
 )
 def test_a_field_further_inside_is_neither_changed_nor_removed(
@@ -230,6 +257,12 @@ def test_cancel_goes_from_false_to_true_only(kube: Kube) -> None:
         ({"goal": "x", "completion": "Any"}, 'supported values: \\"Explicit\\"'),
         ({"goal": "x", "profileRef": {"name": "No Name"}}, "spec.profileRef.name"),
         ({"goal": "x", "profileRef": {}}, "spec.profileRef.name: Required"),
+        ({"goal": "x", "git": {}}, "spec.git.url: Required"),
+        ({"goal": "x", "git": {"url": "https://user:word@h/p.git"}}, "spec.git.url"),
+        ({"goal": "x", "git": {"url": "ssh://-oProxyCommand=id/p"}}, "spec.git.url"),
+        ({"goal": "x", "git": {"url": "file:///etc"}}, "spec.git.url"),
+        ({"goal": "x", "git": {"url": "https://h/p", "ref": "-x"}}, "spec.git.ref"),
+        ({"goal": "x", "git": {"url": "https://h/p", "depth": 0}}, "greater than or equal to 1"),
     ],
 )
 def test_a_task_that_does_not_fit_is_refused(
@@ -310,6 +343,61 @@ def test_a_name_leaves_room_for_the_names_of_turns_and_pods(kube: Kube) -> None:
             {"image": "a", "resources": {"limits": {"memory": "lots"}}},
             "spec.resources.limits.memory",
         ),
+        ("sandboxclasses", {"image": "a", "env": [{"name": "A"}]}, "spec.env[0].value: Required"),
+        (
+            "sandboxclasses",
+            {"image": "a", "env": [{"name": "A-B", "value": ""}]},
+            "spec.env[0].name",
+        ),
+        *(
+            (
+                "sandboxclasses",
+                {"image": "a", "env": [{"name": name, "value": ""}]},
+                "are the sandbox's own",
+            )
+            for name in ("RATCHET_TASK_UID", "LD_PRELOAD", "PYTHONHOME")
+        ),
+        (
+            "sandboxclasses",
+            {"image": "a", "env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]},
+            "Duplicate value",
+        ),
+        ("sandboxclasses", {"image": "a", "nodeSelector": {"a": "b c"}}, "spec.nodeSelector.a"),
+        (
+            "sandboxclasses",
+            {"image": "a", "nodeSelector": {f"k{n}": "" for n in range(33)}},
+            "must have at most 32 items",
+        ),
+        ("sandboxclasses", {"image": "a", "tolerations": [{}]}, "set operator to Exists"),
+        (
+            "sandboxclasses",
+            {"image": "a", "tolerations": [{"key": "k", "operator": "Exists", "value": "v"}]},
+            "operator Exists compares no value",
+        ),
+        (
+            "sandboxclasses",
+            {"image": "a", "tolerations": [{"key": "k", "tolerationSeconds": 1}]},
+            "goes with effect NoExecute alone",
+        ),
+        (
+            "sandboxclasses",
+            {"image": "a", "workspace": {"sizeLimit": "1Gi", "volumeClaim": {"size": "1Gi"}}},
+            "has the claim's size",
+        ),
+        (
+            "sandboxclasses",
+            {"image": "a", "workspace": {"volumeClaim": {}}},
+            "spec.workspace.volumeClaim.size: Required",
+        ),
+        (
+            "sandboxclasses",
+            {"image": "a", "workspace": {"onLoss": "Ignore"}},
+            'supported values: \\"Restart\\"',
+        ),
+        *(
+            ("sandboxclasses", {"image": "a", "egress": [rule]}, sentence)
+            for rule, sentence in WRONG_EGRESS
+        ),
         ("agentprofiles", {"instructions": "x" * 32_769}, "may not be more than 32768"),
         ("agentprofiles", {"goal": "x"}, 'unknown field \\"spec.goal\\"'),
     ],
@@ -346,8 +434,37 @@ def test_other_kinds_that_do_not_fit_are_refused(
                 },
                 "runtimeClassName": "gvisor",
                 "imagePullSecrets": [{"name": "pull"}],
-                "workspace": {"sizeLimit": "2Gi"},
+                "workspace": {"sizeLimit": "2Gi", "onLoss": "Restart"},
                 "hardTimeoutSeconds": 60,
+                "env": [{"name": "LANG", "value": "C.UTF-8"}, {"name": "EMPTY", "value": ""}],
+                "nodeSelector": {"kubernetes.io/arch": "amd64", "empty": ""},
+                "tolerations": [
+                    {"key": "a/b", "value": "v", "effect": "NoExecute", "tolerationSeconds": 5},
+                    {"operator": "Exists", "value": ""},
+                ],
+                "allowRoot": True,
+                "readOnlyRoot": True,
+                "requireEnforcedNetwork": True,
+                "egress": [
+                    {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"], "ports": WEB},
+                    {"cidr": "fd00::/8", "ports": [{"port": 53, "protocol": "UDP"}]},
+                    {"service": {"name": "git", "namespace": "tools"}, "ports": WEB},
+                    {"host": "*.example.com", "ports": WEB},
+                ],
+            },
+        ),
+        (
+            "sandboxclasses",
+            {
+                "image": "debian:12",
+                "workspace": {
+                    "onLoss": "Fail",
+                    "volumeClaim": {
+                        "size": "5Gi",
+                        "storageClassName": "fast",
+                        "accessMode": "ReadWriteOncePod",
+                    },
+                },
             },
         ),
         ("agentprofiles", {"instructions": "Be brief.", "limits": {"turns": 9}}),

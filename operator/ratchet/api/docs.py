@@ -65,6 +65,8 @@ def _type(node: Schema) -> str:
         return f"list of {_type(node['items'])}s"
     if node.get("format") == "date-time":
         return "time"
+    if "additionalProperties" in node:
+        return f"map of {_type(node['additionalProperties'])}s"
     return str(node["type"])
 
 

@@ -12,9 +12,10 @@ from typing import TypeVar
 from ratchet.api import names
 from ratchet.api.common import Limits, ModelChoice, ModelRetries, SandboxChoice, Tools
 from ratchet.api.endpoint import ModelEndpoint, Timeouts
+from ratchet.api.git import GitSource
 from ratchet.api.profile import AgentProfile, AgentProfileSpec
-from ratchet.api.sandboxclass import ResourceList, SandboxClass, Workspace
-from ratchet.api.sandboxclass import Resources as ClassResources
+from ratchet.api.sandboxclass import SandboxClass
+from ratchet.api.sandboxconfig import sandbox_config, sandbox_problems
 from ratchet.api.task import AgentTask, AgentTaskSpec, File, FileMode
 from ratchet.api.turn import CONFIG_MAX
 from ratchet.core import config as core
@@ -64,7 +65,10 @@ def resolve(
         instructions=defaults.instructions or "",
         files=tuple(_file(file) for file in spec.files or ()),
         model=_model_config(spec, defaults, endpoint),
-        sandbox=_sandbox_config(spec, defaults, sandbox_class),
+        sandbox=sandbox_config(
+            sandbox_class.spec,
+            _or(sandbox_class.spec.image, _sandbox(spec).image, _sandbox(defaults).image),
+        ),
         tools=_tools(spec, defaults),
         limits=_limits(spec, defaults),
         active_deadline_s=_first(spec.active_deadline_seconds, defaults.active_deadline_seconds),
@@ -72,6 +76,7 @@ def resolve(
             core.UnknownPolicy.REPORT, spec.on_unknown_outcome, defaults.on_unknown_outcome
         ),
         completion=_or(core.Completion.EXPLICIT, spec.completion, defaults.completion),
+        git=_git(spec.git),
     )
     found = _problems(config)
     return Problems(found) if found else config
@@ -103,29 +108,15 @@ def _model_config(
     )
 
 
-def _sandbox_config(
-    spec: AgentTaskSpec, defaults: AgentProfileSpec, sandbox_class: SandboxClass
-) -> core.SandboxConfig:
-    shape = sandbox_class.spec
-    resources = shape.resources or ClassResources()
-    base = core.SandboxConfig(_or(shape.image, _sandbox(spec).image, _sandbox(defaults).image))
-    return core.SandboxConfig(
-        image=base.image,
-        resources=core.Resources(
-            requests=_amounts(resources.requests), limits=_amounts(resources.limits)
-        ),
-        runtime_class=shape.runtime_class_name or "",
-        pull_secrets=tuple(ref.name for ref in shape.image_pull_secrets or ()),
-        workspace_size_limit=_or(
-            base.workspace_size_limit, (shape.workspace or Workspace()).size_limit
-        ),
-        hard_timeout_s=_or(base.hard_timeout_s, shape.hard_timeout_seconds),
+def _git(given: GitSource | None) -> core.GitSource | None:
+    if given is None:
+        return None
+    return core.GitSource(
+        url=given.url,
+        ref=given.ref or "",
+        secret=given.secret_ref.name if given.secret_ref else "",
+        depth=given.depth,
     )
-
-
-def _amounts(listed: ResourceList | None) -> tuple[tuple[str, str], ...]:
-    given = (listed or ResourceList()).model_dump(by_alias=True, exclude_none=True)
-    return tuple(given.items())
 
 
 def _tools(spec: AgentTaskSpec, defaults: AgentProfileSpec) -> tuple[str, ...]:
@@ -155,7 +146,12 @@ def _file(file: File) -> core.File:
 
 
 def _problems(config: core.Config) -> tuple[str, ...]:
-    return (*_window(config.model), *_nested(config.files), *_size(config))
+    return (
+        *_window(config.model),
+        *_nested(config.files),
+        *sandbox_problems(config.sandbox),
+        *_size(config),
+    )
 
 
 def _window(model: core.ModelConfig) -> tuple[str, ...]:

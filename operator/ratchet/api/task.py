@@ -34,6 +34,7 @@ from ratchet.api.common import (
     Tools,
 )
 from ratchet.api.conditions import ConditionType, Phase
+from ratchet.api.git import GitSource
 from ratchet.core.config import Completion, UnknownPolicy
 
 GOAL_MAX = 65_536
@@ -86,6 +87,7 @@ _WORK = (
     "goal",
     "context",
     "files",
+    "git",
     "profileRef",
     "model",
     "tools",
@@ -143,6 +145,9 @@ class AgentTaskSpec(Model):
     """Files put into the workspace before the first turn, at most 64. The workspace is a git
     repository whose first commit holds them; the result is the difference to it. Default: none.
     Immutable."""
+    git: GitSource | None = None
+    """The git repository that the workspace starts from; files are put on top of it. Default:
+    none, an empty workspace. Immutable."""
     profile_ref: NameRef | None = None
     """The AgentProfile whose fields hold where this task has none of its own. Default: none.
     Immutable."""

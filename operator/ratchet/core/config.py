@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 from ratchet.core.keys import canonical
 
@@ -36,6 +37,20 @@ class Completion(StrEnum):
 
     EXPLICIT = "Explicit"
     TEXT = "Text"
+
+
+class OnLoss(StrEnum):
+    """What the loss of a sandbox together with its workspace means."""
+
+    RESTART = "Restart"
+    FAIL = "Fail"
+
+
+class AccessMode(StrEnum):
+    """Who may mount a workspace's claim at the same time: one node, or one pod."""
+
+    READ_WRITE_ONCE = "ReadWriteOnce"
+    READ_WRITE_ONCE_POD = "ReadWriteOncePod"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +82,49 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
+class Toleration:
+    """A taint of nodes that the pod accepts; empty texts and None are fields left out."""
+
+    key: str = ""
+    operator: str = ""
+    value: str = ""
+    effect: str = ""
+    seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeClaim:
+    """The claim that holds workspace and ledger. An empty class is the cluster's default."""
+
+    size: str
+    storage_class: str = ""
+    access_mode: AccessMode = AccessMode.READ_WRITE_ONCE
+
+
+@dataclass(frozen=True, slots=True)
+class EgressPort:
+    """A port that may be connected to; the protocol is TCP or UDP."""
+
+    port: int
+    protocol: str = "TCP"
+
+
+@dataclass(frozen=True, slots=True)
+class EgressRule:
+    """A destination: exactly one of `cidr`, `service` and `host` is not empty.
+
+    An empty namespace of a service is the task's own. `host` may start with ``*.``.
+    """
+
+    ports: tuple[EgressPort, ...]
+    cidr: str = ""
+    except_: tuple[str, ...] = ()
+    service: str = ""
+    namespace: str = ""
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SandboxConfig:
     """What the sandbox pods of this task look like."""
 
@@ -75,7 +133,19 @@ class SandboxConfig:
     runtime_class: str = ""
     pull_secrets: tuple[str, ...] = ()
     workspace_size_limit: str = "2Gi"
+    """Of a workspace on the node's disk; one on a claim has the claim's size."""
     hard_timeout_s: int = 300
+    env: tuple[tuple[str, str], ...] = ()
+    """Of the commands, in the order given; the runner itself never sees it."""
+    node_selector: tuple[tuple[str, str], ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
+    allow_root: bool = False
+    read_only_root: bool = False
+    claim: VolumeClaim | None = None
+    """None is a workspace on the node's disk, which ends with the pod."""
+    on_loss: OnLoss = OnLoss.RESTART
+    egress: tuple[EgressRule, ...] = ()
+    require_enforced_network: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +157,20 @@ class File:
     config_map: str = ""
     key: str = ""
     mode: str = "0644"
+
+
+@dataclass(frozen=True, slots=True)
+class GitSource:
+    """The repository that the workspace starts from.
+
+    An empty `ref` is the remote's default branch; no `depth` is the whole history. The Secret is
+    named here, never copied.
+    """
+
+    url: str
+    ref: str = ""
+    secret: str = ""
+    depth: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +197,7 @@ class Config:
     active_deadline_s: int | None = None
     on_unknown: UnknownPolicy = UnknownPolicy.REPORT
     completion: Completion = Completion.EXPLICIT
+    git: GitSource | None = None
 
     def to_json(self) -> str:
         """Canonical JSON text, as stored in record 0."""
@@ -120,22 +205,14 @@ class Config:
 
     @classmethod
     def from_json(cls, text: str) -> Config:
-        """The configuration that `to_json` wrote. Raises ValueError, TypeError or KeyError."""
+        """The configuration that `to_json` wrote, an older one's included: what it did not know of
+        has its default. Raises ValueError, TypeError or KeyError."""
         raw = json.loads(text)
-        model, sandbox = raw["model"], raw["sandbox"]
-        resources = sandbox["resources"]
+        model, git = raw["model"], raw.get("git")
         return cls(
             goal=raw["goal"],
             model=ModelConfig(**{**model, "engine": Engine(model["engine"])}),
-            sandbox=SandboxConfig(
-                **{
-                    **sandbox,
-                    "resources": Resources(
-                        requests=_pairs(resources["requests"]), limits=_pairs(resources["limits"])
-                    ),
-                    "pull_secrets": tuple(sandbox["pull_secrets"]),
-                }
-            ),
+            sandbox=_sandbox(raw["sandbox"]),
             context=raw["context"],
             instructions=raw["instructions"],
             files=tuple(File(**file) for file in raw["files"]),
@@ -144,7 +221,36 @@ class Config:
             active_deadline_s=raw["active_deadline_s"],
             on_unknown=UnknownPolicy(raw["on_unknown"]),
             completion=Completion(raw["completion"]),
+            git=GitSource(**git) if git else None,
         )
+
+
+def _sandbox(raw: dict[str, Any]) -> SandboxConfig:
+    resources, claim = raw["resources"], raw.get("claim")
+    return SandboxConfig(
+        **{
+            **raw,
+            "resources": Resources(
+                requests=_pairs(resources["requests"]), limits=_pairs(resources["limits"])
+            ),
+            "pull_secrets": tuple(raw["pull_secrets"]),
+            "env": _pairs(raw.get("env", [])),
+            "node_selector": _pairs(raw.get("node_selector", [])),
+            "tolerations": tuple(Toleration(**one) for one in raw.get("tolerations", [])),
+            "claim": _claim(claim) if claim else None,
+            "on_loss": OnLoss(raw.get("on_loss", OnLoss.RESTART)),
+            "egress": tuple(_egress(rule) for rule in raw.get("egress", [])),
+        }
+    )
+
+
+def _claim(raw: dict[str, Any]) -> VolumeClaim:
+    return VolumeClaim(**{**raw, "access_mode": AccessMode(raw["access_mode"])})
+
+
+def _egress(raw: dict[str, Any]) -> EgressRule:
+    ports = tuple(EgressPort(**port) for port in raw["ports"])
+    return EgressRule(**{**raw, "ports": ports, "except_": tuple(raw["except_"])})
 
 
 def _pairs(raw: list[list[str]]) -> tuple[tuple[str, str], ...]:

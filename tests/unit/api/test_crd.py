@@ -22,8 +22,9 @@ def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
     yield path, schema
     for name, child in schema.get("properties", {}).items():
         yield from nodes(child, f"{path}.{name}")
-    if "items" in schema:
-        yield from nodes(schema["items"], f"{path}[]")
+    for below in ("items", "additionalProperties"):
+        if below in schema:
+            yield from nodes(schema[below], f"{path}[]")
 
 
 EVERY_NODE = [
@@ -39,7 +40,7 @@ def test_every_field_is_described_typed_and_bounded(node: dict[str, Any]) -> Non
     if node.get("x-kubernetes-int-or-string"):
         assert node["maxLength"] > 0 and node["description"]
         return
-    assert not {"$ref", "title", "anyOf", "const", "nullable", "additionalProperties"} & node.keys()
+    assert not {"$ref", "title", "anyOf", "const", "nullable", "propertyNames"} & node.keys()
     assert "x-kubernetes-preserve-unknown-fields" not in node
     match node["type"]:
         case "string":
@@ -49,7 +50,7 @@ def test_every_field_is_described_typed_and_bounded(node: dict[str, Any]) -> Non
         case "array":
             assert "maxItems" in node and "x-kubernetes-list-type" in node
         case "object":
-            assert node["properties"]
+            assert node["maxProperties"] if "additionalProperties" in node else node["properties"]
         case other:
             assert other == "boolean"
 
@@ -187,6 +188,11 @@ def test_the_chart_has_the_version_of_the_package() -> None:
 
     chart = yaml.safe_load((ROOT / generate.CHART / "Chart.yaml").read_text())
     assert chart["version"] == chart["appVersion"] == __version__
+
+
+def test_a_map_is_named_as_one_on_the_page() -> None:
+    page = (ROOT / generate.PAGE).read_text()
+    assert "| `spec.nodeSelector` | map of strings |" in page
 
 
 def test_the_page_names_every_field_of_every_kind() -> None:

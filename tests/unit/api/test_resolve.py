@@ -1,5 +1,6 @@
 """What a task runs with: its own fields, then its profile's, then class and defaults."""
 
+import json
 from typing import Any
 
 from ratchet.api.endpoint import ModelEndpoint
@@ -7,10 +8,51 @@ from ratchet.api.profile import AgentProfile
 from ratchet.api.resolve import Problems, References, references, resolve
 from ratchet.api.sandboxclass import SandboxClass
 from ratchet.api.task import AgentTask
-from ratchet.core.config import Completion, Config, Engine, Limits, UnknownPolicy
+from ratchet.core.config import (
+    AccessMode,
+    Completion,
+    Config,
+    EgressPort,
+    EgressRule,
+    Engine,
+    GitSource,
+    Limits,
+    OnLoss,
+    SandboxConfig,
+    Toleration,
+    UnknownPolicy,
+    VolumeClaim,
+)
 
 ENDPOINT = {"url": "http://sglang:30000/v1/", "model": "m"}
 CLASS = {"image": "debian:12"}
+WHOLE_CLASS: dict[str, Any] = {
+    "resources": {"requests": {"cpu": "1"}},
+    "runtimeClassName": "gvisor",
+    "env": [{"name": "LANG", "value": "C.UTF-8"}, {"name": "EMPTY", "value": ""}],
+    "nodeSelector": {"kubernetes.io/arch": "amd64", "disk": "ssd"},
+    "tolerations": [
+        {"key": "sandbox", "value": "yes", "effect": "NoExecute", "tolerationSeconds": 9},
+        {"operator": "Exists"},
+    ],
+    "allowRoot": True,
+    "readOnlyRoot": True,
+    "workspace": {
+        "onLoss": "Fail",
+        "volumeClaim": {
+            "size": "5Gi",
+            "storageClassName": "fast",
+            "accessMode": "ReadWriteOncePod",
+        },
+    },
+    "egress": [
+        {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"], "ports": [{"port": 443}]},
+        {"service": {"name": "git", "namespace": "tools"}, "ports": [{"port": 80}]},
+        {"service": {"name": "near"}, "ports": [{"port": 80}]},
+        {"host": "*.example.com", "ports": [{"port": 53, "protocol": "UDP"}]},
+    ],
+    "requireEnforcedNetwork": True,
+}
 
 
 def task(**spec: Any) -> AgentTask:
@@ -139,6 +181,55 @@ def test_the_class_shapes_the_sandbox() -> None:
     assert (sandbox.workspace_size_limit, sandbox.hard_timeout_s) == ("1Gi", 20)
 
 
+def test_a_class_that_says_nothing_asks_for_nothing() -> None:
+    assert resolved(task()).sandbox == SandboxConfig("debian:12")
+
+
+def test_the_class_says_who_the_shell_is_and_where_it_runs() -> None:
+    sandbox = resolved(task(), sandbox=WHOLE_CLASS).sandbox
+    assert sandbox.env == (("LANG", "C.UTF-8"), ("EMPTY", ""))
+    assert sandbox.node_selector == (("disk", "ssd"), ("kubernetes.io/arch", "amd64"))
+    assert sandbox.tolerations == (
+        Toleration(key="sandbox", value="yes", effect="NoExecute", seconds=9),
+        Toleration(operator="Exists"),
+    )
+    assert sandbox.allow_root and sandbox.read_only_root
+
+
+def test_the_class_says_what_a_loss_means_and_where_the_workspace_is_kept() -> None:
+    sandbox = resolved(task(), sandbox=WHOLE_CLASS).sandbox
+    assert sandbox.on_loss is OnLoss.FAIL
+    assert sandbox.claim == VolumeClaim("5Gi", "fast", AccessMode.READ_WRITE_ONCE_POD)
+    small = resolved(task(), sandbox={"workspace": {"volumeClaim": {"size": "1Gi"}}}).sandbox
+    assert small.claim == VolumeClaim("1Gi", "", AccessMode.READ_WRITE_ONCE)
+    assert small.on_loss is OnLoss.RESTART
+
+
+def test_the_class_says_where_the_sandbox_may_connect_to() -> None:
+    sandbox = resolved(task(), sandbox=WHOLE_CLASS).sandbox
+    web = (EgressPort(80),)
+    assert sandbox.egress == (
+        EgressRule((EgressPort(443),), cidr="10.0.0.0/8", except_=("10.1.0.0/16",)),
+        EgressRule(web, service="git", namespace="tools"),
+        EgressRule(web, service="near"),
+        EgressRule((EgressPort(53, "UDP"),), host="*.example.com"),
+    )
+    assert sandbox.require_enforced_network
+
+
+def test_a_key_that_no_label_can_have_is_refused() -> None:
+    (sentence,) = refused(task(), sandbox={"nodeSelector": {"a b": "c", "ok": "c"}})
+    assert "'a b'" in sentence and "kubernetes.io/arch" in sentence
+
+
+def test_a_repository_is_named_with_its_secret_and_never_read() -> None:
+    assert resolved(task()).git is None
+    url = "https://git.example.com/team/project.git"
+    assert resolved(task(git={"url": url})).git == GitSource(url)
+    whole = {"url": url, "ref": "main", "secretRef": {"name": "key"}, "depth": 1}
+    assert resolved(task(git=whole)).git == GitSource(url, ref="main", secret="key", depth=1)
+
+
 def test_the_endpoint_says_how_the_model_is_called_and_names_its_secret() -> None:
     model = resolved(
         task(),
@@ -174,6 +265,23 @@ def test_files_come_inline_or_by_name() -> None:
 def test_what_is_resolved_survives_the_journal() -> None:
     config = resolved(task(files=[{"path": "a", "content": "ä\n"}], completion="Text"))
     assert Config.from_json(config.to_json()) == config
+
+
+def test_all_that_a_class_can_say_survives_the_journal() -> None:
+    config = resolved(
+        task(git={"url": "ssh://git@h/p.git", "depth": 2}), sandbox={**CLASS, **WHOLE_CLASS}
+    )
+    assert Config.from_json(config.to_json()) == config
+
+
+def test_a_journal_from_before_these_fields_is_read_with_their_defaults() -> None:
+    config = resolved(task())
+    raw = json.loads(config.to_json())
+    del raw["git"]
+    old = "image", "resources", "runtime_class", "pull_secrets"
+    older = "workspace_size_limit", "hard_timeout_s"
+    raw["sandbox"] = {name: raw["sandbox"][name] for name in (*old, *older)}
+    assert Config.from_json(json.dumps(raw)) == config
 
 
 def test_objects_named_default_are_used_where_nobody_names_any() -> None:

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from ratchet.api.conditions import Phase
+from ratchet.api.egress import EgressRule
+from ratchet.api.git import GitSource
 from ratchet.api.sandboxclass import SandboxClass
 from ratchet.api.task import AgentTask
 from ratchet.api.turn import AgentTurn
@@ -62,6 +64,65 @@ def test_a_quantity_is_taken_as_number_or_text() -> None:
     assert parsed.spec.resources is not None and parsed.spec.resources.limits is not None
     limits = parsed.spec.resources.limits
     assert (limits.cpu, limits.memory, limits.ephemeral_storage) == ("2", "1Gi", "3Gi")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://git.example.com/team/project.git",
+        "http://git.tools.svc:8080/project",
+        "ssh://git@git.example.com:2222/team/project.git",
+        "https://[fd00::1]/project.git",
+    ],
+)
+def test_a_repository_has_a_url_of_http_or_ssh(url: str) -> None:
+    assert GitSource.model_validate({"url": url}).url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:word@git.example.com/p.git",
+        "https://token@git.example.com/p.git",
+        "ssh://-oProxyCommand=id/p.git",
+        "ssh://git@-oProxyCommand=id/p.git",
+        "ssh://git:word@git.example.com/p.git",
+        "git@git.example.com:p.git",
+        "file:///etc",
+        "ext::sh -c id",
+        "/etc",
+        "https://git.example.com",
+        "https://git.example.com/p.git?token=1",
+        "https://git.example.com/a b",
+    ],
+)
+def test_no_url_holds_a_password_a_command_or_a_path_of_the_machine(url: str) -> None:
+    with pytest.raises(ValidationError, match="url"):
+        GitSource.model_validate({"url": url})
+
+
+@pytest.mark.parametrize("ref", ["-x", "--upload-pack=id", "a b", "a..b:c", "HEAD~1", "", "a\n"])
+def test_a_ref_is_never_an_option_or_an_expression(ref: str) -> None:
+    with pytest.raises(ValidationError, match="ref"):
+        GitSource.model_validate({"url": "https://h/p.git", "ref": ref})
+
+
+def test_a_network_that_stays_closed_is_called_except() -> None:
+    rule = EgressRule.model_validate(
+        {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"], "ports": [{"port": 1}]}
+    )
+    assert rule.except_ == ("10.1.0.0/16",)
+
+
+@pytest.mark.parametrize("host", ["*.example.com", "a.example.com", "xn--bcher-kva.example"])
+def test_a_host_is_a_whole_name(host: str) -> None:
+    assert EgressRule.model_validate({"host": host, "ports": [{"port": 1}]}).host == host
+
+
+@pytest.mark.parametrize("host", ["*", "*.", "localhost", "a.*.com", "A.com", "a_b.com", "*.com."])
+def test_a_part_of_a_name_is_no_host(host: str) -> None:
+    with pytest.raises(ValidationError, match="host"):
+        EgressRule.model_validate({"host": host, "ports": [{"port": 1}]})
 
 
 def test_a_turn_keeps_its_strings_as_they_are() -> None:
