@@ -18,7 +18,7 @@ def _kubeconfig() -> str:
 def up() -> Cluster:
     """Check that the cluster answers and describe it."""
     context, kubeconfig = os.environ["RATCHET_CONTEXT"], _kubeconfig()
-    path = binaries.ensure(binaries.TOOLS)
+    path = binaries.ensure(names=binaries.TOOLS)
     kubectl = [str(path / "kubectl"), "--kubeconfig", kubeconfig, "--context", context]
     run([*kubectl, "get", "--raw", "/readyz"], timeout=30)
     server = "jsonpath={.clusters[0].cluster.server}"

@@ -19,7 +19,7 @@ def _exists(kind: str) -> bool:
 
 def up() -> Cluster:
     """Create the cluster if it is not there, and describe it."""
-    kind, path = binaries.ensure_kind(), binaries.ensure(binaries.TOOLS)
+    kind, path = binaries.ensure_kind(), binaries.ensure(names=binaries.TOOLS)
     target = folders.build() / "kubeconfig"
     target.parent.mkdir(parents=True, exist_ok=True)
     if _exists(kind):

@@ -1,14 +1,15 @@
 """The programs of the cluster, built from Go modules into the user's cache.
 
-All of them stand in one module, `tests/cluster/binaries`, so that what they share (client-go,
-gRPC, OpenTelemetry) is compiled once. A folder of the cache is named by a digest of everything
-that decides its content; files come into it whole, so an interrupted build goes on where it was.
+Those that share much (client-go, gRPC, OpenTelemetry) stand in one module, `tests/cluster/binaries`,
+so that it is compiled once. What wants other versions of the same, or is not always needed, has a
+module of its own in a folder below. A folder of the cache is named by a digest of everything that
+decides its content; files come into it whole, so an interrupted build goes on where it was.
 """
 
 import os
 import tempfile
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ MODULE = folders.CHECKOUT / "tests" / "cluster" / "binaries"
 KUBERNETES = "k8s.io/kubernetes"
 CONTAINERD = "github.com/containerd/containerd/v2"
 HELM = "helm.sh/helm/v3"
+GVISOR_MODULE = "gvisor.dev/gvisor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,19 @@ class Binary:
     """What Go calls it, where that is not its name."""
 
 
+@dataclass(frozen=True, slots=True)
+class Module:
+    """Programs that are built with one go.mod, and kept in one folder of the cache."""
+
+    name: str
+    """The node sees the programs at /run/ratchet/NAME."""
+    folder: Path
+    binaries: tuple[Binary, ...]
+    versions: Mapping[str, str]
+    """Go variables, each with the required module whose version is written into it."""
+
+
+_BASE = "k8s.io/component-base/version"
 _K8S, _CONTAINERD = f"{KUBERNETES}/cmd", f"{CONTAINERD}/cmd"
 BINARIES = (
     Binary("etcd", "go.etcd.io/etcd/server/v3", "API server", output="server"),
@@ -51,16 +66,36 @@ BINARIES = (
     Binary("coredns", "./coredns", "coredns and pause"),
     Binary("pause", "./pause", "coredns and pause"),
 )
-ALL = frozenset(binary.name for binary in BINARIES)
+CLUSTER = Module(
+    "bin",
+    MODULE,
+    BINARIES,
+    {
+        f"{_BASE}.gitVersion": KUBERNETES,
+        "k8s.io/client-go/pkg/version.gitVersion": KUBERNETES,
+        f"{CONTAINERD}/version.Version": CONTAINERD,
+        f"{HELM}/internal/version.version": HELM,
+    },
+)
+GVISOR = Module(
+    "gvisor",
+    MODULE / "gvisor",
+    (
+        Binary("runsc", f"{GVISOR_MODULE}/runsc", "gVisor"),
+        Binary("containerd-shim-runsc-v1", "./shim", "gVisor", output="shim"),
+    ),
+    {f"{GVISOR_MODULE}/runsc/version.version": GVISOR_MODULE},
+)
 TOOLS = frozenset({"kubectl", "helm"})
 """What a cluster that is not ours needs on this side."""
 KEPT_DAYS = 30
 KIND = "sigs.k8s.io/kind@v0.31.0"
 
 
-def inputs(module: Path = MODULE) -> tuple[bytes, ...]:
+def inputs(module: Module = CLUSTER) -> tuple[bytes, ...]:
     """Content of the files that decide what is built."""
-    files = [module / "go.mod", module / "go.sum", *sorted(module.glob("*/*.go"))]
+    folder = module.folder
+    files = [folder / "go.mod", folder / "go.sum", *sorted(folder.glob("*/*.go"))]
     return tuple(file.read_bytes() for file in files)
 
 
@@ -73,27 +108,28 @@ def version(module: str, listed: str) -> str:
         match line.removeprefix("require").split():
             case [name, number, *_] if name == module and number.startswith("v"):
                 return number
-    raise ClusterError(f"{MODULE}/go.mod does not require {module}")
+    raise ClusterError(f"go.mod does not require {module}")
 
 
-def flags(listed: str) -> tuple[str, ...]:
+def flags(listed: str, module: Module = CLUSTER) -> tuple[str, ...]:
     """Flags of every build: small, the same for every folder, and knowing its own version."""
-    kubernetes = version(KUBERNETES, listed)
-    major, minor, _ = kubernetes.removeprefix("v").split(".", 2)
-    written = {
-        "k8s.io/component-base/version.gitVersion": kubernetes,
-        "k8s.io/component-base/version.gitMajor": major,
-        "k8s.io/component-base/version.gitMinor": minor,
-        "k8s.io/client-go/pkg/version.gitVersion": kubernetes,
-        f"{CONTAINERD}/version.Version": version(CONTAINERD, listed),
-        f"{HELM}/internal/version.version": version(HELM, listed),
-    }
+    written: dict[str, str] = {}
+    for name, of in module.versions.items():
+        written |= _numbers(name, version(of, listed))
     words = " ".join(f"-X {name}={value}" for name, value in written.items())
     return ("-trimpath", "-buildvcs=false", "-ldflags", f"-s -w {words}")
 
 
-def _flags() -> tuple[str, ...]:
-    return flags((MODULE / "go.mod").read_text())
+def _numbers(name: str, number: str) -> dict[str, str]:
+    """What is written for one version: Kubernetes wants two of its parts besides."""
+    if name != f"{_BASE}.gitVersion":
+        return {name: number}
+    major, minor, _ = number.removeprefix("v").split(".", 2)
+    return {name: number, f"{_BASE}.gitMajor": major, f"{_BASE}.gitMinor": minor}
+
+
+def _flags(module: Module) -> tuple[str, ...]:
+    return flags((module.folder / "go.mod").read_text(), module)
 
 
 def go() -> str:
@@ -106,29 +142,31 @@ def go() -> str:
     return found
 
 
-def folder() -> Path:
-    """Where these binaries belong in the cache."""
-    compiler = run([go(), "env", "GOVERSION", "GOOS", "GOARCH"], cwd=MODULE)
-    return folders.cache() / "binaries" / folders.digest(*inputs(), *_flags(), compiler)
+def folder(module: Module = CLUSTER) -> Path:
+    """Where the programs of a module belong in the cache."""
+    compiler = run([go(), "env", "GOVERSION", "GOOS", "GOARCH"], cwd=module.folder)
+    digest = folders.digest(*inputs(module), *_flags(module), compiler)
+    return folders.cache() / "binaries" / digest
 
 
-def groups(missing: Collection[str]) -> dict[str, tuple[Binary, ...]]:
+def groups(missing: Collection[str], module: Module = CLUSTER) -> dict[str, tuple[Binary, ...]]:
     """What is still to be built, by group, in the order of the table."""
     found: dict[str, tuple[Binary, ...]] = {}
-    for binary in BINARIES:
+    for binary in module.binaries:
         if binary.name in missing:
             found[binary.group] = (*found.get(binary.group, ()), binary)
     return found
 
 
-def ensure(names: Iterable[str] = ALL) -> Path:
-    """Folder that holds the named programs; builds those that are missing (minutes)."""
-    target, wanted = folder(), set(names)
+def ensure(module: Module = CLUSTER, names: Iterable[str] | None = None) -> Path:
+    """Folder that holds the programs of a module, or the named ones; builds what is missing."""
+    target = folder(module)
+    wanted = {binary.name for binary in module.binaries} if names is None else set(names)
     if _missing(target, wanted):
         with folders.locked(folders.cache() / "binaries.lock", "building the cluster's binaries"):
-            for group, members in groups(_missing(target, wanted)).items():
+            for group, members in groups(_missing(target, wanted), module).items():
                 with step(f"build {group} ({', '.join(member.name for member in members)})"):
-                    _build(target, members)
+                    _build(target, module, members)
             _prune(target)
     os.utime(target)
     return target
@@ -150,13 +188,13 @@ def _environment() -> dict[str, str]:
     return {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
 
 
-def _build(target: Path, members: Iterable[Binary]) -> None:
+def _build(target: Path, module: Module, members: Iterable[Binary]) -> None:
     members = tuple(members)
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as temporary:
         packages = [member.package for member in members]
-        argv = [go(), "build", *_flags(), "-o", temporary + os.sep, *packages]
-        run(argv, cwd=MODULE, env=_environment(), timeout=3600)
+        argv = [go(), "build", *_flags(module), "-o", temporary + os.sep, *packages]
+        run(argv, cwd=module.folder, env=_environment(), timeout=3600)
         for member in members:
             Path(temporary, member.output or member.name).replace(target / member.name)
 

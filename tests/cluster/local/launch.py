@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from json import dumps
 from pathlib import Path
@@ -11,6 +11,7 @@ from tests.cluster import folders
 from tests.cluster.commands import run, wait_until
 from tests.cluster.errors import ClusterError
 from tests.cluster.local import (
+    binaries,
     cgroups,
     cleanup,
     controlplane,
@@ -28,8 +29,11 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NAMESPACES = "--net --mount --pid --uts --ipc --fork --kill-child --mount-proc"
 
 
-def everything(slot: Slot, programs: Path) -> Record:
-    """Start a clean slot and wait until it takes pods."""
+def everything(slot: Slot, programs: Mapping[str, Path]) -> Record:
+    """Start a clean slot and wait until it takes pods.
+
+    `programs` are the folders of the modules' programs, by the name of the module.
+    """
     layout.write_files(slot)
     known = _start_node(slot, programs)
     for name in layout.FIRST:
@@ -37,7 +41,7 @@ def everything(slot: Slot, programs: Path) -> Record:
     wait_until("the API server to be ready", lambda: health.apiserver_is_ready(slot), 90.0)
     for name in layout.LATER:
         known = start_part(slot, known, name)
-    _equip(slot, known, programs)
+    _equip(slot, known)
     _check(slot, known)
     return known
 
@@ -49,7 +53,7 @@ def repair(slot: Slot, known: Record) -> Record:
     wait_until("the API server to be ready", lambda: health.apiserver_is_ready(slot), 60.0)
     for name in layout.LATER:
         known = _revive(slot, known, name)
-    _equip(slot, known, Path(known.binaries))
+    _equip(slot, known)
     _check(slot, known)
     return known
 
@@ -58,13 +62,13 @@ def _revive(slot: Slot, known: Record, name: str) -> Record:
     return start_part(slot, known, name) if name in health.broken_parts(known) else known
 
 
-def _start_node(slot: Slot, programs: Path) -> Record:
+def _start_node(slot: Slot, programs: Mapping[str, Path]) -> Record:
     """Start the first process in new namespaces and join it to this machine's network."""
     state = record.folder(slot)
     spec = {
         "name": slot.name,
         "state": str(state),
-        "binaries": str(programs),
+        "programs": {name: str(folder) for name, folder in programs.items()},
         "doors": cgroups.create(slot.name),
     }
     folders.write_text(state / "spec.json", dumps(spec, indent=2) + "\n")
@@ -91,7 +95,7 @@ def _start_node(slot: Slot, programs: Path) -> Record:
     init = processes.identify(int(children[0]))
     if init is None:
         raise ClusterError(f"the node's first process ended: see {state}/logs/node.log")
-    known = Record(init, str(programs), layout.settings(slot))
+    known = Record(init, str(programs[binaries.CLUSTER.name]), layout.settings(slot))
     record.save(slot, known)
     network.connect(slot, init.pid)
     return known
@@ -125,8 +129,9 @@ def kubectl(slot: Slot, programs: str | Path, *words: str, timeout: float = 60.0
     return run([Path(programs) / "kubectl", "--kubeconfig", config, *words], timeout=timeout)
 
 
-def _equip(slot: Slot, known: Record, programs: Path) -> None:
+def _equip(slot: Slot, known: Record) -> None:
     """Bring in what pods need: the pause image, DNS, a ready node and the default account."""
+    programs = Path(known.binaries)
     images.load_pause(enter(known), record.folder(slot), programs / "pause")
     kubectl(slot, programs, "apply", "-f", str(record.folder(slot) / "manifests.json"))
     ready = ["wait", "--for=condition=Ready", f"node/{slot.name}", "--timeout=60s"]

@@ -5,7 +5,15 @@ from pathlib import Path
 from tests.cluster import folders
 from tests.cluster.commands import find
 from tests.cluster.errors import ClusterError
-from tests.cluster.local import binaries, certificates, controlplane, node, packages, record
+from tests.cluster.local import (
+    binaries,
+    certificates,
+    controlplane,
+    gvisor,
+    node,
+    packages,
+    record,
+)
 from tests.cluster.local.slots import Slot
 
 CONTEXT = "ratchet-local"
@@ -27,7 +35,8 @@ def _facts() -> node.Facts:
 def configuration(slot: Slot) -> dict[str, str]:
     """Content of every file of configuration, by name."""
     return {
-        "containerd.toml": node.containerd(_facts()),
+        "containerd.toml": node.containerd(_facts()) + gvisor.containerd(),
+        gvisor.SETTINGS: gvisor.settings(),
         "cni/10-ratchet.conflist": node.cni(slot),
         "kubelet.json": node.kubelet(slot),
         "kube-proxy-config.json": node.kube_proxy(slot),
@@ -48,10 +57,16 @@ def commands(slot: Slot) -> dict[str, list[str]]:
     }
 
 
+def modules() -> tuple[binaries.Module, ...]:
+    """Modules whose programs the node has."""
+    return (binaries.CLUSTER, binaries.GVISOR)
+
+
 def settings(slot: Slot) -> str:
     """Digest of all that decides how the parts run: another one means a new start."""
     files = sorted(configuration(slot).items())
-    return folders.digest(str(files), str(sorted(commands(slot).items())), *binaries.inputs())
+    built = [text for module in modules() for text in binaries.inputs(module)]
+    return folders.digest(str(files), str(sorted(commands(slot).items())), *built)
 
 
 def write_files(slot: Slot) -> None:

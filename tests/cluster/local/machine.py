@@ -77,7 +77,7 @@ def up() -> Cluster:
         return cluster
     if (cluster := _repaired()) is not None:
         return cluster
-    programs = binaries.ensure()
+    programs = {module.name: binaries.ensure(module) for module in layout.modules()}
     slot = _allocate()
     with _held(slot):
         # Another `up` of this checkout may have held the lock and done the work.
@@ -114,7 +114,7 @@ def _repaired() -> Cluster | None:
     return cluster
 
 
-def _start(slot: Slot, programs: Path) -> Cluster:
+def _start(slot: Slot, programs: Mapping[str, Path]) -> Cluster:
     with step(f"start the local cluster ({slot.name}, {slot.network})"):
         if leftovers := cleanup.leftovers(slot):
             say(f"  cleaning up what an earlier run left: {', '.join(leftovers)}")

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+from tests.cluster.local import gvisor
 from tests.cluster.local.controlplane import BIN, PKI, STATE
 from tests.cluster.local.slots import Slot
 
@@ -177,8 +178,8 @@ def corefile(slot: Slot) -> str:
 
 
 def manifests(slot: Slot) -> str:
-    """Objects that the cluster cannot do without: coredns' rights, and the service kube-dns, which
-    has no pods behind it but the node."""
+    """Objects that the cluster cannot do without: coredns' rights, the service kube-dns, which has
+    no pods behind it but the node, and the second runtime."""
     labels = {"k8s-app": "kube-dns", "kubernetes.io/service-name": "kube-dns"}
     rules = [
         {
@@ -226,6 +227,7 @@ def manifests(slot: Slot) -> str:
             "ports": service_ports,
         },
     ]
+    items.append(gvisor.runtime_class())
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=2) + "\n"
 
 

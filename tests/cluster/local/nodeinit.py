@@ -33,12 +33,12 @@ def tmpfs(target: str) -> None:
     mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", target)
 
 
-def arrange(state: str, binaries: str) -> None:
-    """Private /run, /var/lib and /var/log; state and binaries at fixed, short paths."""
+def arrange(state: str, programs: dict[str, str]) -> None:
+    """Private /run, /var/lib and /var/log; state and programs at fixed, short paths."""
     mount("--make-rprivate", "/")
     tmpfs("/run")
     # Bound before /var/lib is covered, where the state may lie.
-    for name, source in (("state", state), ("bin", binaries)):
+    for name, source in {"state": state, **programs}.items():
         target = Path("/run/ratchet") / name
         target.mkdir(parents=True)
         mount("--bind", source, str(target))
@@ -73,7 +73,7 @@ def main(spec_path: str) -> None:
     for door in spec["doors"]:
         Path(door).write_text("0")  # 0 names the writer itself.
     socket.sethostname(spec["name"])
-    arrange(spec["state"], spec["binaries"])
+    arrange(spec["state"], spec["programs"])
     shadow_kernel_settings()
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     os.chdir("/")

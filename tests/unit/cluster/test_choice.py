@@ -1,5 +1,6 @@
 """Which cluster is used, what is built for it, and what tests are told about it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.cluster import (
     providers,
 )
 from tests.cluster.local import binaries
+from tests.cluster.local.binaries import Module
 from tests.cluster.providers import Provider
 
 
@@ -71,10 +73,18 @@ def test_only_what_is_missing_is_built_in_the_order_of_the_table() -> None:
     assert [binary.name for members in groups.values() for binary in members] == ["etcd", "helm"]
 
 
-def test_every_program_outside_this_module_is_a_tool_of_the_module() -> None:
-    listed = (binaries.MODULE / "go.mod").read_text()
-    outside = [entry for entry in binaries.BINARIES if not entry.package.startswith("./")]
-    assert all(f"\t{entry.package}\n" in listed for entry in outside)
+@pytest.mark.parametrize("module", [binaries.CLUSTER, binaries.GVISOR], ids=lambda m: m.name)
+def test_every_program_outside_its_module_is_a_tool_of_the_module(module: Module) -> None:
+    listed = (module.folder / "go.mod").read_text()
+    outside = [entry for entry in module.binaries if not entry.package.startswith("./")]
+    assert outside
+    assert all(re.search(rf"^(tool |\t){entry.package}$", listed, re.M) for entry in outside)
+
+
+def test_a_module_in_a_folder_below_changes_nothing_of_the_programs_above() -> None:
+    shim = (binaries.GVISOR.folder / "shim" / "main.go").read_bytes()
+    assert shim in binaries.inputs(binaries.GVISOR)
+    assert shim not in binaries.inputs()
 
 
 def test_programs_are_told_the_versions_that_the_module_requires() -> None:
@@ -87,6 +97,8 @@ def test_programs_are_told_the_versions_that_the_module_requires() -> None:
     assert "version.gitMinor=35 " in told
     assert "version.Version=v2.2.9 " in told
     assert told.endswith("version.version=v3.20.2")
+    gvisor = binaries.flags("require gvisor.dev/gvisor v0.1.0\n", binaries.GVISOR)[-1]
+    assert gvisor == "-s -w -X gvisor.dev/gvisor/runsc/version.version=v0.1.0"
 
 
 def test_a_module_that_is_not_required_is_named() -> None:

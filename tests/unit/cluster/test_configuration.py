@@ -13,6 +13,8 @@ from tests.cluster.local import (
     cgroups,
     cleanup,
     controlplane,
+    gvisor,
+    layout,
     node,
     packages,
 )
@@ -29,6 +31,28 @@ def test_containers_ask_for_no_lower_oom_score_than_the_machine_allows(
     runtime = tomllib.loads(text)["plugins"]["io.containerd.cri.v1.runtime"]
     assert runtime["restrict_oom_score_adj"] is restricted
     assert runtime["cni"]["bin_dirs"] == ["/plugins"]
+
+
+def test_pods_that_name_gvisor_get_the_runtime_that_containerd_has_under_its_handler() -> None:
+    config = tomllib.loads(node.containerd(FACTS) + gvisor.containerd())
+    runtimes = config["plugins"]["io.containerd.cri.v1.runtime"]["containerd"]["runtimes"]
+    items = json.loads(node.manifests(Slot(0)))["items"]
+    handlers = {x["metadata"]["name"]: x["handler"] for x in items if x["kind"] == "RuntimeClass"}
+    assert handlers == {"gvisor": "runsc"}
+    assert set(runtimes) == {"runc", "runsc"}
+    assert runtimes["runsc"]["options"]["ConfigPath"].endswith(f"/{gvisor.SETTINGS}")
+    assert tomllib.loads(gvisor.settings())["runsc_config"] == {"platform": "systrap"}
+
+
+def test_the_node_sees_the_programs_that_its_configuration_names() -> None:
+    built = {
+        f"/run/ratchet/{module.name}/{binary.name}"
+        for module in layout.modules()
+        for binary in module.binaries
+    }
+    assert tomllib.loads(gvisor.settings())["binary_name"] in built
+    runtime = tomllib.loads(gvisor.containerd())["plugins"]["io.containerd.cri.v1.runtime"]
+    assert runtime["containerd"]["runtimes"]["runsc"]["runtime_path"] in built
 
 
 def test_the_capability_is_read_from_the_effective_set() -> None:
