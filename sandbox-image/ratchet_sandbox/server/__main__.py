@@ -16,6 +16,7 @@ from ratchet_sandbox.server.api import make_app
 from ratchet_sandbox.server.calls import Calls
 from ratchet_sandbox.server.ledger import Ledger, LedgerError
 from ratchet_sandbox.server.link import RunnerLink
+from ratchet_sandbox.server.probe import TARGETS_VARIABLE, Probe, targets_of
 from ratchet_sandbox.server.word import ControlWord
 
 log = logging.getLogger("ratchet_sandbox.server")
@@ -34,6 +35,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--secret-dir", type=Path, default=Path(protocol.SECRET_DIR))
     parser.add_argument("--ledger", type=Path, default=Path(protocol.LEDGER_FILE))
     parser.add_argument("--word", type=Path, default=Path(protocol.WORD_FILE))
+    parser.add_argument(
+        "--probe-targets", default=os.environ.get(TARGETS_VARIABLE, ""),
+        help="what a pod whose network policy holds cannot reach: address:port, separated by commas",
+    )  # fmt: skip
     options = parser.parse_args()
     if not options.task_uid:
         parser.error("the task's uid is missing: set RATCHET_TASK_UID or --task-uid")
@@ -52,12 +57,13 @@ async def serve(options: argparse.Namespace) -> None:
     if not token:
         raise ValueError(f"{options.secret_dir / 'token'} is empty")
     context = tls_context(options.secret_dir)
+    probe = Probe(targets_of(options.probe_targets))
     ledger = Ledger.open(options.ledger, options.task_uid)
     calls = Calls(ledger)
     link = RunnerLink(ControlWord(options.word), calls)
     calls.attach(link)
     runner = web.AppRunner(
-        make_app(ledger, calls, link, token),
+        make_app(ledger, calls, link, probe, token),
         access_log=None, keepalive_timeout=KEEP_ALIVE_S, shutdown_timeout=SHUTDOWN_S,
     )  # fmt: skip
     stop = asyncio.Event()
@@ -72,6 +78,7 @@ async def serve(options: argparse.Namespace) -> None:
         log.info("stopping")
     finally:
         calls.stop()
+        await probe.stop()
         await runner.cleanup()
         link.close()
         ledger.close()

@@ -25,6 +25,7 @@ from ratchet_sandbox.server import refusal
 from ratchet_sandbox.server.calls import Calls, Submission, parse_arguments
 from ratchet_sandbox.server.ledger import Call, Ledger, Record
 from ratchet_sandbox.server.link import Answer, RunnerAway, RunnerLink
+from ratchet_sandbox.server.probe import Probe
 from ratchet_sandbox.server.refusal import Refusal
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Sandbox:
     ledger: Ledger
     calls: Calls
     link: RunnerLink
+    probe: Probe
     token: str
     boot: str
 
@@ -52,12 +54,15 @@ class Sandbox:
 SANDBOX: Final = web.AppKey("sandbox", Sandbox)
 
 
-def make_app(ledger: Ledger, calls: Calls, link: RunnerLink, token: str) -> web.Application:
+def make_app(
+    ledger: Ledger, calls: Calls, link: RunnerLink, probe: Probe, token: str
+) -> web.Application:
     app = web.Application(client_max_size=BODY_LIMIT, middlewares=[_errors, _authorize])
-    app[SANDBOX] = Sandbox(ledger, calls, link, token, uuid.uuid4().hex)
+    app[SANDBOX] = Sandbox(ledger, calls, link, probe, token, uuid.uuid4().hex)
     app.add_routes([
         web.get("/v1/health", health),
         web.get("/v1/info", info),
+        web.get("/v1/network", network),
         web.put("/v1/epoch", put_epoch),
         web.put("/v1/calls/" + KEY, put_call),
         web.get("/v1/calls/" + KEY, get_call),
@@ -131,6 +136,12 @@ async def info(request: web.Request) -> web.Response:
         "runner": {"connected": session is not None, "shell": session.shell if session else None},
         "reserved": [record.key for record in sandbox.ledger.unfinished()],
     })  # fmt: skip
+
+
+async def network(request: web.Request) -> web.Response:
+    """``{"verdict": "Enforced"|"Open"|"Unknown"|"Probing", "message"}``: what trying has shown."""
+    found = await request.app[SANDBOX].probe.finding(_wait(request))
+    return web.json_response({"verdict": found.verdict, "message": found.message})
 
 
 async def put_epoch(request: web.Request) -> web.Response:

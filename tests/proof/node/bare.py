@@ -21,6 +21,7 @@ from ratchet_sandbox.server.api import make_app
 from ratchet_sandbox.server.calls import Calls
 from ratchet_sandbox.server.ledger import Ledger
 from ratchet_sandbox.server.link import Answer, RunnerLink, Session
+from ratchet_sandbox.server.probe import Probe
 
 from tests.proof.node import status
 from tests.proof.node.pod import Pod
@@ -79,7 +80,7 @@ class BareSandbox(Pod):
         link = InstantLink(calls)
         calls.attach(link)
         token = (folders.secret / "token").read_text()
-        app = make_app(self._ledger, calls, link, token)
+        app = make_app(self._ledger, calls, link, Probe(()), token)
         self._running = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._running.setup()
         tls = tls_context(folders.secret)
