@@ -47,15 +47,15 @@ def _architecture() -> str:
 
 
 def ctr(enter: Sequence[str]) -> list[str]:
-    """Beginning of a command line for containerd's images, from outside the node."""
-    return [*enter, "/run/ratchet/bin/ctr", "-a", SOCKET, "-n", "k8s.io", "images"]
+    """Beginning of a command line for containerd, from outside the node."""
+    return [*enter, "/run/ratchet/bin/ctr", "-a", SOCKET, "-n", "k8s.io"]
 
 
 def load_pause(enter: Sequence[str], state: Path, binary: Path) -> None:
     """Import the image that every pod's sandbox runs."""
     tar = state / "pause.tar"
     tar.write_bytes(archive(PAUSE, {"pause": binary.read_bytes()}, ["/pause"]))
-    run([*ctr(enter), "import", f"/run/ratchet/state/{tar.name}"])
+    run([*ctr(enter), "images", "import", f"/run/ratchet/state/{tar.name}"])
     tar.unlink()
 
 
@@ -85,10 +85,10 @@ def load(enter: Sequence[str], state: Path, tar: Path) -> None:
     record = state / "images.json"
     known: dict[str, str] = json.loads(record.read_text()) if record.is_file() else {}
     wanted = contents(tar)
-    there = set(run([*ctr(enter), "list", "-q"]).split())
+    there = set(run([*ctr(enter), "images", "list", "-q"]).split())
     if all(tag in there and known.get(tag) == config for tag, config in wanted.items()):
         say(f"{', '.join(wanted)} is loaded already")
         return
     with step(f"load {', '.join(wanted)}"), tar.open("rb") as content:
-        run([*ctr(enter), "import", "-"], source=content, timeout=600)
+        run([*ctr(enter), "images", "import", "-"], source=content, timeout=600)
     folders.write_text(record, json.dumps({**known, **wanted}, indent=2) + "\n")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster import description, folders
-from tests.cluster.commands import say, step, wait_until
+from tests.cluster.commands import run, say, step, wait_until
 from tests.cluster.description import Cluster
 from tests.cluster.errors import ClusterError
 from tests.cluster.local import (
@@ -200,6 +200,16 @@ def start_part(name: str, more: Sequence[str] = ()) -> None:
     with _held(slot):
         known = launch.start_part(slot, known, name, more)
         description.write(_describe(slot, known))
+
+
+def kill_container(identity: str) -> None:
+    """SIGKILL to the first process of a container, whatever runtime it has; all others go with it.
+
+    `identity` is the container's, as a pod's status has it: `containerd://ID`.
+    """
+    _, known = _alive()
+    kill = ["tasks", "kill", "--signal", "SIGKILL", identity.rpartition("/")[2]]
+    run([*images.ctr(launch.enter(known)), *kill])
 
 
 def _alive() -> tuple[Slot, Record]:
