@@ -91,6 +91,13 @@ prove-only:
 prove-mutants: $(READY) ## put known faults in: does the proof find each of them?
 	$(BIN)/python -m tests.proof.mutants
 
+.PHONY: attack
+attack: $(READY) ## what a hostile model may try, under runc and gVisor, on a cluster of its own (WRITE_DOCS=1)
+	@RATCHET_CLUSTER=attack RATCHET_NETWORK=cilium $(PYTHON) -m tools.with_cluster $(SELF) images load attack-only
+.PHONY: attack-only
+attack-only:
+	$(BIN)/python -m tests.attack $(if $(RUNTIMES),--runtimes $(RUNTIMES)) $(if $(WRITE_DOCS),--write-docs)
+
 .PHONY: generate
 generate: $(READY) ## CRDs, their chart and docs/api.md, out of ratchet.api
 	$(BIN)/python -m ratchet.api.generate
@@ -103,8 +110,8 @@ lock: $(READY) ## requirements.txt and requirements-dev.txt, out of pyproject.to
 ## Cluster and images
 
 .PHONY: cluster-up
-cluster-up: ## a real Kubernetes cluster for this checkout
-	@$(PYTHON) -m tests.cluster up
+cluster-up: ## a real Kubernetes cluster for this checkout (NETWORK=cilium: one that enforces policies)
+	@$(PYTHON) -m tests.cluster up $(if $(NETWORK),--network '$(NETWORK)')
 
 .PHONY: cluster-down
 cluster-down: ## end it; nothing of it stays

@@ -7,7 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.cluster import description, folders, given, image_builder, kind, providers
+from tests.cluster import (
+    description,
+    folders,
+    given,
+    image_builder,
+    kind,
+    networks,
+    providers,
+)
 from tests.cluster.errors import ClusterError
 from tests.cluster.local import health, layout, machine
 from tests.cluster.providers import Provider
@@ -17,7 +25,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m tests.cluster", description=__doc__)
     parser.add_argument("--name", help=f"another cluster of this checkout; sets {folders.NAME}")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up", help="start this checkout's cluster, or leave it if it is up")
+    up = commands.add_parser("up", help="start this checkout's cluster, or leave it if it is up")
+    up.add_argument("--network", help=f"plain, or cilium to enforce; sets {networks.VARIABLE}")
     commands.add_parser("down", help="end it; binaries and base images stay in the cache")
     commands.add_parser("status", help="print its parts; exit code 1 if it is not up")
     commands.add_parser("kubeconfig", help="print the path of its kubeconfig")
@@ -104,6 +113,8 @@ def main(words: Sequence[str]) -> int:
     options = _parser().parse_args(words)
     if options.name is not None:
         os.environ[folders.NAME] = options.name
+    if options.command == "up" and options.network is not None:
+        os.environ[networks.VARIABLE] = options.network
     try:
         match options.command:
             case "up":

@@ -27,6 +27,9 @@ class Cluster:
     """URL of the API server."""
     host_ip: str = ""
     """Address at which pods reach this machine; empty where it is not known."""
+    network: str = ""
+    """`plain` or `cilium` for a local cluster: whether NetworkPolicies are enforced. Empty where it
+    is not known."""
     pids: dict[str, int] = field(default_factory=dict)
     """Process of each component, by name; only for a local cluster."""
 

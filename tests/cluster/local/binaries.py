@@ -6,11 +6,13 @@ module of its own in a folder below. A folder of the cache is named by a digest 
 decides its content; files come into it whole, so an interrupted build goes on where it was.
 """
 
+import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cluster import folders
@@ -23,6 +25,7 @@ KUBERNETES = "k8s.io/kubernetes"
 CONTAINERD = "github.com/containerd/containerd/v2"
 HELM = "helm.sh/helm/v3"
 GVISOR_MODULE = "gvisor.dev/gvisor"
+CILIUM_MODULE = "github.com/cilium/cilium"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class Module:
     binaries: tuple[Binary, ...]
     versions: Mapping[str, str]
     """Go variables, each with the required module whose version is written into it."""
+    sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Folders that lie beside the programs, each with the required module that has it, and where."""
 
 
 _BASE = "k8s.io/component-base/version"
@@ -85,6 +90,20 @@ GVISOR = Module(
         Binary("containerd-shim-runsc-v1", "./shim", "gVisor", output="shim"),
     ),
     {f"{GVISOR_MODULE}/runsc/version.version": GVISOR_MODULE},
+)
+CILIUM = Module(
+    "cilium",
+    MODULE / "cilium",
+    (
+        Binary("cilium-cni", f"{CILIUM_MODULE}/plugins/cilium-cni", "Cilium's tools"),
+        Binary("cilium-dbg", f"{CILIUM_MODULE}/cilium-dbg", "Cilium's tools"),
+        Binary("cilium-agent", f"{CILIUM_MODULE}/daemon", "Cilium's agent", output="daemon"),
+    ),
+    {f"{CILIUM_MODULE}/pkg/version.ciliumVersion": CILIUM_MODULE},
+    {
+        "bpf": (CILIUM_MODULE, "bpf"),
+        "crds": (CILIUM_MODULE, "pkg/k8s/apis/cilium.io/client/crds"),
+    },
 )
 TOOLS = frozenset({"kubectl", "helm"})
 """What a cluster that is not ours needs on this side."""
@@ -145,7 +164,8 @@ def go() -> str:
 def folder(module: Module = CLUSTER) -> Path:
     """Where the programs of a module belong in the cache."""
     compiler = run([go(), "env", "GOVERSION", "GOOS", "GOARCH"], cwd=module.folder)
-    digest = folders.digest(*inputs(module), *_flags(module), compiler)
+    sources = [str(item) for item in sorted(module.sources.items())]
+    digest = folders.digest(*inputs(module), *_flags(module), compiler, *sources)
     return folders.cache() / "binaries" / digest
 
 
@@ -162,11 +182,13 @@ def ensure(module: Module = CLUSTER, names: Iterable[str] | None = None) -> Path
     """Folder that holds the programs of a module, or the named ones; builds what is missing."""
     target = folder(module)
     wanted = {binary.name for binary in module.binaries} if names is None else set(names)
-    if _missing(target, wanted):
+    if _missing(target, wanted) or not all((target / name).is_dir() for name in module.sources):
         with folders.locked(folders.cache() / "binaries.lock", "building the cluster's binaries"):
             for group, members in groups(_missing(target, wanted), module).items():
                 with step(f"build {group} ({', '.join(member.name for member in members)})"):
                     _build(target, module, members)
+            for name in module.sources:
+                _copy_sources(target, module, name)
             _prune(target)
     os.utime(target)
     return target
@@ -197,6 +219,19 @@ def _build(target: Path, module: Module, members: Iterable[Binary]) -> None:
         run(argv, cwd=module.folder, env=_environment(), timeout=3600)
         for member in members:
             Path(temporary, member.output or member.name).replace(target / member.name)
+
+
+def _copy_sources(target: Path, module: Module, name: str) -> None:
+    """Copy a folder of a required module, less its tests, unless it is there."""
+    if (target / name).is_dir():
+        return
+    required, below = module.sources[name]
+    argv = [go(), "mod", "download", "-json", required]
+    origin = json.loads(run(argv, cwd=module.folder, env=_environment(), timeout=600))["Dir"]
+    with tempfile.TemporaryDirectory(prefix=".copying-", dir=target.parent) as temporary:
+        copy = Path(temporary, name)
+        shutil.copytree(Path(origin, below), copy, ignore=shutil.ignore_patterns("*tests"))
+        copy.replace(target / name)
 
 
 def ensure_kind() -> str:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from tests.cluster.commands import succeeds
 from tests.cluster.description import Cluster
-from tests.cluster.local import controlplane, processes, record
-from tests.cluster.local.layout import PARTS
+from tests.cluster.local import controlplane, layout, processes, record
 from tests.cluster.local.record import Record
 from tests.cluster.local.slots import Slot
 
@@ -21,7 +20,9 @@ def broken_parts(known: Record) -> tuple[str, ...]:
     if not processes.alive(known.init):
         return ("node",)
     return tuple(
-        name for name in PARTS if name not in known.parts or not processes.alive(known.parts[name])
+        name
+        for name in layout.parts(known.network)
+        if name not in known.parts or not processes.alive(known.parts[name])
     )
 
 

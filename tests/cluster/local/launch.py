@@ -8,38 +8,42 @@ from json import dumps
 from pathlib import Path
 
 from tests.cluster import folders
-from tests.cluster.commands import run, wait_until
+from tests.cluster.commands import run, succeeds, wait_until
 from tests.cluster.errors import ClusterError
 from tests.cluster.local import (
     binaries,
     cgroups,
+    cilium,
     cleanup,
     controlplane,
     health,
     images,
     layout,
-    network,
     processes,
     record,
 )
+from tests.cluster.local.network import connect
 from tests.cluster.local.record import Record
 from tests.cluster.local.slots import Slot
+from tests.cluster.networks import Network
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NAMESPACES = "--net --mount --pid --uts --ipc --fork --kill-child --mount-proc"
 
 
-def everything(slot: Slot, programs: Mapping[str, Path]) -> Record:
+def everything(slot: Slot, programs: Mapping[str, Path], network: Network) -> Record:
     """Start a clean slot and wait until it takes pods.
 
     `programs` are the folders of the modules' programs, by the name of the module.
     """
-    layout.write_files(slot)
-    known = _start_node(slot, programs)
+    layout.write_files(slot, network)
+    known = _start_node(slot, programs, network)
     for name in layout.FIRST:
         known = start_part(slot, known, name)
     wait_until("the API server to be ready", lambda: health.apiserver_is_ready(slot), 90.0)
-    for name in layout.LATER:
+    if network is Network.CILIUM:
+        _make_way(slot, known, programs[binaries.CILIUM.name] / "crds")
+    for name in layout.later(network):
         known = start_part(slot, known, name)
     _equip(slot, known)
     _check(slot, known)
@@ -51,7 +55,7 @@ def repair(slot: Slot, known: Record) -> Record:
     for name in layout.FIRST:
         known = _revive(slot, known, name)
     wait_until("the API server to be ready", lambda: health.apiserver_is_ready(slot), 60.0)
-    for name in layout.LATER:
+    for name in layout.later(known.network):
         known = _revive(slot, known, name)
     _equip(slot, known)
     _check(slot, known)
@@ -62,7 +66,7 @@ def _revive(slot: Slot, known: Record, name: str) -> Record:
     return start_part(slot, known, name) if name in health.broken_parts(known) else known
 
 
-def _start_node(slot: Slot, programs: Mapping[str, Path]) -> Record:
+def _start_node(slot: Slot, programs: Mapping[str, Path], network: Network) -> Record:
     """Start the first process in new namespaces and join it to this machine's network."""
     state = record.folder(slot)
     spec = {
@@ -95,9 +99,10 @@ def _start_node(slot: Slot, programs: Mapping[str, Path]) -> Record:
     init = processes.identify(int(children[0]))
     if init is None:
         raise ClusterError(f"the node's first process ended: see {state}/logs/node.log")
-    known = Record(init, str(programs[binaries.CLUSTER.name]), layout.settings(slot))
+    built, settings = str(programs[binaries.CLUSTER.name]), layout.settings(slot, network)
+    known = Record(init, built, settings, network=network)
     record.save(slot, known)
-    network.connect(slot, init.pid)
+    connect(slot, init.pid)
     return known
 
 
@@ -110,7 +115,7 @@ def start_part(slot: Slot, known: Record, name: str, more: Sequence[str] = ()) -
     """Start one part inside the node; it becomes a child of the node's first process."""
     log = f"{controlplane.STATE}/logs/{name}.log"
     detach = 'cd / && setsid "$@" >>"$0" 2>&1 </dev/null & echo $!'
-    argv = [*layout.commands(slot)[name], *more]
+    argv = [*layout.commands(slot, known.network)[name], *more]
     path = f"{controlplane.BIN}:{SYSTEM_PATH}"
     clean = ["env", "-i", f"PATH={path}", "HOME=/root", "sh", "-c", detach, log, *argv]
     inner = int(run([*enter(known), *clean]).strip())
@@ -127,6 +132,19 @@ def kubectl(slot: Slot, programs: str | Path, *words: str, timeout: float = 60.0
     """Run kubectl as the cluster's administrator."""
     config = record.folder(slot) / "admin.json"
     return run([Path(programs) / "kubectl", "--kubeconfig", config, *words], timeout=timeout)
+
+
+def _make_way(slot: Slot, known: Record, crds: Path) -> None:
+    """Bring in what Cilium's agent waits for: its kinds, and this node as an object of one."""
+    files = [word for crd in cilium.CRDS for word in ("-f", f"{crds}/{crd}.yaml")]
+    # By the server: what a client would note down of them is more than an annotation holds.
+    kubectl(slot, known.binaries, "apply", "--server-side", *files)
+    wait = ["wait", "--for=condition=Established", "--timeout=60s", *files]
+    kubectl(slot, known.binaries, *wait, timeout=70.0)
+    state = record.folder(slot)
+    node = f"--kubeconfig {state}/admin.json apply -f {state}/{cilium.NODE_OBJECT}".split()
+    argv = [f"{known.binaries}/kubectl", *node]
+    wait_until("the API server to serve Cilium's kinds", lambda: succeeds(argv), 30.0)
 
 
 def _equip(slot: Slot, known: Record) -> None:
@@ -146,8 +164,11 @@ def _equip(slot: Slot, known: Record) -> None:
 
 
 def _check(slot: Slot, known: Record) -> None:
-    """All parts still run, and names are answered."""
+    """All parts still run, names are answered, and policies enforced if they are to be."""
     wait_until("coredns to answer", lambda: health.answers_names(slot), 20.0)
+    if known.network is Network.CILIUM:
+        argv = [*enter(known), *cilium.STATUS]
+        wait_until("Cilium to enforce policies", lambda: succeeds(argv), 90.0)
     if broken := health.broken_parts(known):
         logs = record.folder(slot) / "logs"
         raise ClusterError(f"{', '.join(broken)} ended: see {logs}/{broken[0]}.log")

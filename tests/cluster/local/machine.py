@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster import description, folders
+from tests.cluster import description, folders, networks
 from tests.cluster.commands import run, say, step, wait_until
 from tests.cluster.description import Cluster
 from tests.cluster.errors import ClusterError
@@ -19,14 +19,15 @@ from tests.cluster.local import (
     images,
     launch,
     layout,
-    network,
     packages,
     processes,
     record,
     slots,
 )
+from tests.cluster.local.network import routes
 from tests.cluster.local.record import Record
 from tests.cluster.local.slots import Slot
+from tests.cluster.networks import Network
 
 GRACE_S = 30.0
 """How long a part may take to end: what a kubelet gives to a static pod."""
@@ -47,7 +48,7 @@ def _allocate() -> Slot:
     with folders.locked(folders.state() / "slots.lock", "choosing a place for the cluster"):
         cleanup.end_abandoned(_registry())
         taken = slots.read(_registry())
-        slot = slots.choose(taken, folders.owner(), network.routes())
+        slot = slots.choose(taken, folders.owner(), routes())
         slots.save(_registry(), {**taken, slot.number: folders.owner()})
     return slot
 
@@ -70,38 +71,51 @@ def up() -> Cluster:
             "a cluster without Docker needs root: run as root, start Docker, "
             "or name a cluster by RATCHET_CONTEXT and REGISTRY"
         )
+    network = _network()
     packages.ensure(packages.NODE)
-    if (cluster := _running()) is not None:
+    if network is Network.CILIUM:
+        packages.ensure(packages.CILIUM)
+    if (cluster := _running(network)) is not None:
         say("the cluster is up already")
         description.write(cluster)
         return cluster
-    if (cluster := _repaired()) is not None:
+    if (cluster := _repaired(network)) is not None:
         return cluster
-    programs = {module.name: binaries.ensure(module) for module in layout.modules()}
+    programs = {module.name: binaries.ensure(module) for module in layout.modules(network)}
     slot = _allocate()
     with _held(slot):
         # Another `up` of this checkout may have held the lock and done the work.
-        return _running() or _start(slot, programs)
+        return _running(network) or _start(slot, programs, network)
 
 
-def _running() -> Cluster | None:
+def _network() -> Network:
+    """The network that is asked for; where none is, that of the running cluster, else the plain."""
+    if (asked := networks.asked(os.environ)) is not None:
+        return asked
+    slot = _own()
+    known = record.read(slot) if slot is not None else None
+    runs = known is not None and processes.alive(known.init)
+    return known.network if known is not None and runs else Network.PLAIN
+
+
+def _running(network: Network) -> Cluster | None:
     """The description of this checkout's cluster if all of it works."""
     slot = _own()
     known = record.read(slot) if slot is not None else None
     if slot is None or known is None or health.broken_parts(known):
         return None
-    works = known.settings == layout.settings(slot) and health.apiserver_is_ready(slot)
+    works = known.settings == layout.settings(slot, network) and health.apiserver_is_ready(slot)
     return _describe(slot, known) if works else None
 
 
-def _repaired() -> Cluster | None:
+def _repaired(network: Network) -> Cluster | None:
     """The cluster after its ended parts were started again; None if it must be made anew."""
     slot = _own()
     known = record.read(slot) if slot is not None else None
     if slot is None or known is None or not processes.alive(known.init):
         return None
     broken = health.broken_parts(known)
-    if not broken or known.settings != layout.settings(slot):
+    if not broken or known.settings != layout.settings(slot, network):
         return None
     try:
         with _held(slot), step(f"start again: {', '.join(broken)}"):
@@ -114,12 +128,12 @@ def _repaired() -> Cluster | None:
     return cluster
 
 
-def _start(slot: Slot, programs: Mapping[str, Path]) -> Cluster:
+def _start(slot: Slot, programs: Mapping[str, Path], network: Network) -> Cluster:
     with step(f"start the local cluster ({slot.name}, {slot.network})"):
         if leftovers := cleanup.leftovers(slot):
             say(f"  cleaning up what an earlier run left: {', '.join(leftovers)}")
             cleanup.end(slot)
-        known = launch.everything(slot, programs)
+        known = launch.everything(slot, programs, network)
         cluster = _describe(slot, known)
         description.write(cluster)
     return cluster
@@ -136,6 +150,7 @@ def _describe(slot: Slot, known: Record) -> Cluster:
         path=known.binaries,
         apiserver=controlplane.server(slot),
         host_ip=str(slot.host_ip),
+        network=known.network.value,
         pids={name: part.pid for name, part in known.parts.items()},
     )
 
@@ -238,7 +253,8 @@ def parts_and_health() -> tuple[Mapping[str, Row], bool]:
     broken = health.broken_parts(known)
     answers = not broken and health.apiserver_is_ready(slot)
     healthy = answers and health.node_is_ready(_describe(slot, known))
-    return {name: _row(known, name, name in broken) for name in layout.PARTS}, healthy
+    names = layout.parts(known.network)
+    return {name: _row(known, name, name in broken) for name in names}, healthy
 
 
 def _row(known: Record, name: str, ended: bool) -> Row:

@@ -1,6 +1,7 @@
 """containerd, kubelet, kube-proxy and coredns: how they are configured and started."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.cluster.local import gvisor
@@ -16,7 +17,7 @@ CAP_SYS_RESOURCE = 24
 class Facts:
     """What a configuration depends on besides the slot."""
 
-    plugin_folder: str
+    plugin_folders: tuple[str, ...]
     runc: str
     may_lower_oom_score: bool
     """False where CAP_SYS_RESOURCE is missing: containers must then not ask for less either."""
@@ -59,7 +60,7 @@ sandbox = "{PAUSE}"
 restrict_oom_score_adj = {restrict}
 
 [plugins."io.containerd.cri.v1.runtime".cni]
-bin_dirs = ["{facts.plugin_folder}"]
+bin_dirs = {json.dumps(facts.plugin_folders)}
 conf_dir = "{STATE}/cni"
 
 [plugins."io.containerd.cri.v1.runtime".containerd]
@@ -74,9 +75,9 @@ SystemdCgroup = false
 """
 
 
-def cni(slot: Slot) -> str:
+def cni(slot: Slot, more: Sequence[Mapping[str, object]] = ()) -> str:
     """A pair of interfaces per pod, routed by the node. No bridge: an answer that stayed on one
-    would miss the address translation of a service."""
+    would miss the address translation of a service. `more` are plugins that come after."""
     whole = {
         "cniVersion": "1.0.0",
         "name": "ratchet",
@@ -90,7 +91,8 @@ def cni(slot: Slot) -> str:
                     "ranges": [[{"subnet": str(slot.pods)}]],
                     "routes": [{"dst": "0.0.0.0/0"}],
                 },
-            }
+            },
+            *more,
         ],
     }
     return json.dumps(whole, indent=2) + "\n"

@@ -20,9 +20,12 @@ KERNEL_SETTINGS = {
     "kernel/panic_on_oops": "1",
     "kernel/keys/root_maxkeys": "1000000",
     "kernel/keys/root_maxbytes": "25000000",
+    "kernel/timer_migration": "0",
+    "kernel/unprivileged_bpf_disabled": "1",
 }
-"""What a kubelet wants of the kernel and sets itself (kubernetes 1.35, pkg/util/sysctl). These
-belong to the whole machine, so the node is shown files of its own that hold the wished values."""
+"""What a kubelet wants of the kernel and sets itself (kubernetes 1.35, pkg/util/sysctl), and, the last
+two, Cilium's agent (cilium 1.20, pkg/datapath/loader/base.go). These belong to the whole machine, so
+the node is shown files of its own that hold the wished values."""
 
 
 def mount(*words: str) -> None:

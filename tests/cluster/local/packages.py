@@ -30,6 +30,9 @@ NODE = (
     Need("nsenter", "util-linux"),
     Need("openssl", "openssl"),
 )
+CILIUM = (Need("clang-19", "clang-19"), Need("iptables", "iptables"))
+"""The agent compiles its eBPF programs when it starts. Version 19 is what Cilium 1.20 is built with
+in its own images."""
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 IMAGES = (
     Need("buildah", "buildah"),

@@ -8,6 +8,7 @@ from tests.cluster import folders
 from tests.cluster.local import processes
 from tests.cluster.local.processes import Identity
 from tests.cluster.local.slots import Slot
+from tests.cluster.networks import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Record:
     settings: str
     """Digest of everything that decides how the parts are started."""
     parts: dict[str, Identity] = field(default_factory=dict)
+    network: Network = Network.PLAIN
 
 
 def folder(slot: Slot) -> Path:
@@ -34,6 +36,7 @@ def save(slot: Slot, record: Record) -> None:
         "init": processes.dump(record.init),
         "binaries": record.binaries,
         "settings": record.settings,
+        "network": record.network.value,
         "parts": {name: processes.dump(part) for name, part in record.parts.items()},
     }
     folders.write_text(folder(slot) / "node.json", json.dumps(whole, indent=2) + "\n")
@@ -45,6 +48,7 @@ def read(slot: Slot) -> Record | None:
         whole = json.loads((folder(slot) / "node.json").read_text())
         parts = {str(name): processes.load(part) for name, part in whole["parts"].items()}
         init = processes.load(whole["init"])
-        return Record(init, str(whole["binaries"]), str(whole["settings"]), parts)
+        network = Network(whole.get("network", Network.PLAIN.value))
+        return Record(init, str(whole["binaries"]), str(whole["settings"]), parts, network)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

@@ -73,7 +73,9 @@ def test_only_what_is_missing_is_built_in_the_order_of_the_table() -> None:
     assert [binary.name for members in groups.values() for binary in members] == ["etcd", "helm"]
 
 
-@pytest.mark.parametrize("module", [binaries.CLUSTER, binaries.GVISOR], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "module", [binaries.CLUSTER, binaries.GVISOR, binaries.CILIUM], ids=lambda m: m.name
+)
 def test_every_program_outside_its_module_is_a_tool_of_the_module(module: Module) -> None:
     listed = (module.folder / "go.mod").read_text()
     outside = [entry for entry in module.binaries if not entry.package.startswith("./")]

@@ -19,8 +19,9 @@ from tests.cluster.local import (
     packages,
 )
 from tests.cluster.local.slots import Slot
+from tests.cluster.networks import Network
 
-FACTS = node.Facts(plugin_folder="/plugins", runc="/sbin/runc", may_lower_oom_score=True)
+FACTS = node.Facts(plugin_folders=("/plugins",), runc="/sbin/runc", may_lower_oom_score=True)
 
 
 @pytest.mark.parametrize(("may_lower", "restricted"), [(True, False), (False, True)])
@@ -47,7 +48,7 @@ def test_pods_that_name_gvisor_get_the_runtime_that_containerd_has_under_its_han
 def test_the_node_sees_the_programs_that_its_configuration_names() -> None:
     built = {
         f"/run/ratchet/{module.name}/{binary.name}"
-        for module in layout.modules()
+        for module in layout.modules(Network.PLAIN)
         for binary in module.binaries
     }
     assert tomllib.loads(gvisor.settings())["binary_name"] in built

@@ -1,0 +1,107 @@
+"""Cilium's agent as the enforcer of NetworkPolicies, without its operator and without images.
+
+It is chained onto the plain network ("generic-veth" in Cilium's documentation of CNI chaining):
+the plugin `ptp` makes the pair of interfaces, Cilium puts its programs on the node's end. Routing
+and the translation of service addresses stay with the kernel and kube-proxy. All that Cilium makes
+(programs, maps, firewall rules, interfaces) lives in the node's namespaces and ends with them.
+"""
+
+import json
+from collections.abc import Mapping
+
+from tests.cluster.local.controlplane import STATE
+from tests.cluster.local.slots import Slot
+
+PART = "cilium-agent"
+HOME = "/run/ratchet/cilium"
+"""Programs, the sources of the eBPF programs in `bpf/`, and the CRDs, as the node sees them."""
+TOOLS = f"{STATE}/tools"
+"""Holds `clang`, by the name that the agent calls."""
+STATUS = (f"{HOME}/cilium-dbg", "status", "--brief")
+"""Succeeds while the agent is at work."""
+NODE_OBJECT = "cilium-node.json"
+CRDS = (
+    "v2/ciliumcidrgroups",
+    "v2/ciliumclusterwidenetworkpolicies",
+    "v2/ciliumendpoints",
+    "v2/ciliumidentities",
+    "v2/ciliumloadbalancerippools",
+    "v2/ciliumnetworkpolicies",
+    "v2/ciliumnodes",
+    "v2alpha1/ciliuml2announcementpolicies",
+    "v2alpha1/ciliumpodippools",
+)
+"""What this agent waits for (Cilium 1.20, pkg/k8s/synced/crd.go). The operator would make them."""
+
+_OFF = (
+    "enable-dynamic-config",
+    "enable-endpoint-health-checking",
+    "enable-health-check-nodeport",
+    "enable-health-checking",
+    "enable-hubble",
+    "enable-ipv4-masquerade",
+    "enable-ipv6",
+    "enable-ipv6-masquerade",
+    "enable-l2-neigh-discovery",
+    "enable-local-node-route",
+    "kube-proxy-replacement",
+    "mesh-auth-enabled",
+)
+_SETTINGS = {
+    "bpf-ct-global-tcp-max": "16384",
+    "bpf-lb-map-max": "1024",
+    "bpf-policy-map-max": "4096",
+    "bpf-policy-stats-map-max": "4096",
+    "bpf-root": "/sys/fs/bpf",
+    "cni-chaining-mode": "generic-veth",
+    "custom-cni-conf": "true",
+    # A pattern that no interface has: the node's own is left alone.
+    "devices": "none+",
+    # The proxy of names (toFQDNs) needs it. No Envoy is started or waited for.
+    "enable-l7-proxy": "true",
+    "external-envoy-proxy": "true",
+    "enable-host-legacy-routing": "true",
+    "identity-allocation-mode": "crd",
+    "identity-management-mode": "agent",
+    "ipam": "cluster-pool",
+    "lib-dir": HOME,
+    "procfs": "/proc",
+    "routing-mode": "native",
+    "state-dir": "/run/cilium",
+}
+
+
+def cni_plugin() -> dict[str, object]:
+    """The plugin that comes after the one which makes the interfaces."""
+    return {"type": "cilium-cni", "chaining-mode": "generic-veth"}
+
+
+def agent(slot: Slot) -> list[str]:
+    """Command line of the agent."""
+    settings = {
+        **_SETTINGS,
+        **dict.fromkeys(_OFF, "false"),
+        "ipv4-native-routing-cidr": str(slot.pods),
+        "k8s-kubeconfig-path": f"{STATE}/admin.json",
+    }
+    environment = {
+        "K8S_NODE_NAME": slot.name,
+        "CILIUM_K8S_NAMESPACE": "kube-system",
+        "PATH": f"{TOOLS}:{HOME}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    }
+    flags = [f"--{name}={value}" for name, value in sorted(settings.items())]
+    words = [f"{name}={value}" for name, value in environment.items()]
+    return ["env", *words, f"{HOME}/{PART}", *flags]
+
+
+def node_object(slot: Slot) -> str:
+    """The CiliumNode that the operator would make. Its range holds the agent's own addresses and no
+    pod's: those come from the plain network's plugin."""
+    own = f"{slot.network[192 * 256]}/24"
+    whole: Mapping[str, object] = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumNode",
+        "metadata": {"name": slot.name},
+        "spec": {"ipam": {"podCIDRs": [own]}},
+    }
+    return json.dumps(whole, indent=2) + "\n"
