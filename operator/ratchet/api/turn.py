@@ -239,8 +239,8 @@ class Result(Model):
     key: CallKey
     """Key under which the call ran: <task uid>/<turn>/<index>, for re-runs with /r<k> behind."""
     outcome: Outcome
-    """How the call ended: Ok, Failed, Killed, TimedOut, Denied, NotRun, Unknown or Cancelled.
-    Unknown: it may or may not have happened."""
+    """How the call ended: Ok, Failed, Killed, TimedOut, StillRunning, Denied, NotRun, Unknown or
+    Cancelled. StillRunning: its command goes on. Unknown: it may or may not have happened."""
     content: Annotated[str, chars(RESULTS_MAX)] = ""
     """What the model is told; the results of a turn have at most 160 KiB together."""
     exit_code: Annotated[int, Field(ge=-(2**31), le=2**31 - 1)] | None = None

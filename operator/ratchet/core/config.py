@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from ratchet.core.keys import canonical
+from ratchet.core.tools import TOOLS_VERSION
 
 JOURNAL_VERSION = 1
 """Version of the records and of the code that builds prompts from them."""
@@ -193,6 +194,8 @@ class Config:
     files: tuple[File, ...] = ()
     tools: tuple[str, ...] = ()
     """Names of the enabled tools in catalogue order, `finish` included."""
+    tools_version: int = TOOLS_VERSION
+    """Which descriptions of the tools the model is given: those of the version that began it."""
     limits: Limits = Limits()
     active_deadline_s: int | None = None
     on_unknown: UnknownPolicy = UnknownPolicy.REPORT
@@ -217,6 +220,7 @@ class Config:
             instructions=raw["instructions"],
             files=tuple(File(**file) for file in raw["files"]),
             tools=tuple(raw["tools"]),
+            tools_version=raw.get("tools_version", 1),
             limits=Limits(**raw["limits"]),
             active_deadline_s=raw["active_deadline_s"],
             on_unknown=UnknownPolicy(raw["on_unknown"]),

@@ -50,6 +50,7 @@ class Outcome(StrEnum):
     FAILED = "Failed"
     KILLED = "Killed"
     TIMED_OUT = "TimedOut"
+    STILL_RUNNING = "StillRunning"
     DENIED = "Denied"
     NOT_RUN = "NotRun"
     UNKNOWN = "Unknown"
@@ -58,7 +59,7 @@ class Outcome(StrEnum):
     @property
     def lets_others_run(self) -> bool:
         """Whether the later calls of the same turn still make sense after this one."""
-        return self in (Outcome.OK, Outcome.FAILED)
+        return self in (Outcome.OK, Outcome.FAILED, Outcome.STILL_RUNNING)
 
 
 class EndOutcome(StrEnum):

@@ -78,17 +78,59 @@ _PATH = _text("Path of a file, absolute or relative to the workspace.", minLengt
 
 BASH = Tool(
     "bash",
-    "Run a command in a bash that lives as long as the task: the directory, variables, functions "
-    "and options stay from call to call. There is no terminal and no input. Output beyond 30,000 "
-    "bytes is cut in the middle and kept in a file that the result names.",
+    "Run a command in a bash that lives as long as the task: the directory, variables, functions, "
+    "aliases and options stay from call to call. A command that takes longer than `timeout` is left "
+    "running and its output so far returned: then use bash_output, bash_stdin or bash_kill; until "
+    "it has ended, no other command is run. Servers belong into the background (&), with their "
+    "output in a file. Output beyond 30,000 bytes is cut in the middle and kept in a file that the "
+    "result names.",
     _object(
         ["command"],
         command=_text("The command, of one or many lines.", minLength=1),
         timeout=_whole(
-            "Seconds after which the command and all it started are killed. "
-            "Default and maximum: the limit of the sandbox.",
+            "Seconds to wait for its end. Default 30. At the hard limit of the sandbox the command "
+            "and all that the shell has started are killed, however it is waited for.",
             1,
         ),
+    ),
+    Effect.ONCE,
+)
+BASH_OUTPUT = Tool(
+    "bash_output",
+    "Get what a command that was left running has written since it was last asked, and its end if "
+    "it has ended.",
+    _object(
+        [],
+        wait=_whole("Seconds to wait for its end. Default 10.", 0, maximum=60),
+    ),
+    Effect.PURE,
+)
+BASH_STDIN = Tool(
+    "bash_stdin",
+    "Type into a command that was left running. Give either `text` or `key`. Returns what it has "
+    "written since.",
+    _object(
+        [],
+        text=_text("What to type; a line needs its \\n at the end.", minLength=1),
+        key={
+            "type": "string",
+            "enum": ["ctrl-c", "ctrl-d", "ctrl-z", "enter"],
+            "description": "ctrl-c interrupts, ctrl-d ends the input, ctrl-z stops the command or "
+            "lets a stopped one go on.",
+        },
+    ),
+    Effect.ONCE,
+)
+BASH_KILL = Tool(
+    "bash_kill",
+    "End a command that was left running. KILL ends everything that the shell has started as well.",
+    _object(
+        [],
+        signal={
+            "type": "string",
+            "enum": ["TERM", "INT", "KILL", "HUP"],
+            "description": "The signal to send. Default TERM.",
+        },
     ),
     Effect.ONCE,
 )
@@ -194,16 +236,30 @@ FINISH = Tool(
 )
 
 CATALOGUE: Mapping[str, Tool] = {
-    tool.name: tool for tool in (BASH, READ_FILE, WRITE_FILE, SEARCH_REPLACE, GREP, TODO, FINISH)
+    tool.name: tool
+    for tool in (
+        BASH, BASH_OUTPUT, BASH_STDIN, BASH_KILL,
+        READ_FILE, WRITE_FILE, SEARCH_REPLACE, GREP, TODO, FINISH,
+    )
+}  # fmt: skip
+
+TOOLS_VERSION = 2
+"""Version of what the model is told of the tools; 1 is in `tools_v1`."""
+
+_COMES_WITH: Mapping[str, str] = {
+    tool.name: BASH.name for tool in (BASH_OUTPUT, BASH_STDIN, BASH_KILL)
 }
+"""Tools that are of no use without another one; that one's name stands for them all."""
 
 
 def enabled_tools(enabled: tuple[str, ...], disabled: tuple[str, ...]) -> tuple[str, ...]:
-    """Names in catalogue order. No `enabled` means all; `finish` is always there."""
+    """Names in catalogue order. No `enabled` means all; `finish` is always there, and `bash` brings
+    those that poll, feed and end its commands."""
+    names = ((name, _COMES_WITH.get(name, name)) for name in CATALOGUE)
     return tuple(
         name
-        for name in CATALOGUE
-        if name == FINISH.name or ((not enabled or name in enabled) and name not in disabled)
+        for name, group in names
+        if name == FINISH.name or ((not enabled or group in enabled) and group not in disabled)
     )
 
 

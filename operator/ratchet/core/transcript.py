@@ -17,6 +17,7 @@ from ratchet.core.config import Config, ModelConfig
 from ratchet.core.keys import canonical, sha256
 from ratchet.core.records import Result, Turn, Verdict
 from ratchet.core.tools import CATALOGUE
+from ratchet.core.tools_v1 import TOOLS_V1
 
 NUDGE = (
     "Your reply called no tool. If the goal is reached, or cannot be reached, call the tool "
@@ -74,7 +75,7 @@ def request_after(config: Config, history: History, generation: int) -> Request:
     """The request for the turn after a history, when this is the current sandbox generation."""
     opening = ",".join(_opening(config))
     lost = "".join(f",{message}" for message in _told_of_loss(history.generation, generation))
-    closing = _closing(config.model, config.tools)
+    closing = _closing(config.model, config.tools, config.tools_version)
     body = f'{{"messages":[{opening}{history.text}{lost}],{closing}'
     return Request(turn=history.turns + 1, digest="sha256:" + sha256(body), body=body)
 
@@ -144,13 +145,15 @@ def _user(text: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _closing(model: ModelConfig, tools: tuple[str, ...]) -> str:
+def _closing(model: ModelConfig, tools: tuple[str, ...], version: int) -> str:
     """Everything of the body after the messages; the same for each turn of a task."""
     tail: dict[str, object] = {
         "model": model.model,
         "stream": False,
         "tool_choice": "auto",
-        "tools": [CATALOGUE[name].for_model() for name in tools],
+        "tools": [
+            TOOLS_V1[name] if version == 1 else CATALOGUE[name].for_model() for name in tools
+        ],
     }
     if model.max_output_tokens is not None:
         tail["max_tokens"] = model.max_output_tokens

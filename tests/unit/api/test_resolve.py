@@ -97,6 +97,9 @@ def test_a_task_that_says_nothing_runs_with_the_defaults() -> None:
     assert config.limits == Limits(turns=50, tokens=None)
     assert config.tools == (
         "bash",
+        "bash_output",
+        "bash_stdin",
+        "bash_kill",
         "read_file",
         "write_file",
         "search_replace",
@@ -139,7 +142,9 @@ def test_a_profile_fills_in_what_the_task_leaves_open() -> None:
     assert (config.model.attempts, config.model.repairs) == (5, 1)
     assert (config.model.temperature, config.model.seed) == (0.2, 4)
     assert config.sandbox.image == "alpine"
-    assert config.tools == ("bash", "grep", "finish")
+    assert config.tools == (
+        "bash", "bash_output", "bash_stdin", "bash_kill", "grep", "finish",
+    )  # fmt: skip
 
 
 def test_the_tasks_own_fields_win_one_by_one() -> None:

@@ -20,7 +20,7 @@ from ratchet.fakes.clock import BEGIN
 from ratchet.fakes.model import FakeModel
 from ratchet.ports import TaskRef
 
-RAN = {Outcome.OK, Outcome.FAILED, Outcome.KILLED, Outcome.TIMED_OUT}
+RAN = {Outcome.OK, Outcome.FAILED, Outcome.KILLED, Outcome.TIMED_OUT, Outcome.STILL_RUNNING}
 
 
 class Shown(Protocol):

@@ -56,6 +56,14 @@ async def test_a_failed_command_does_not_keep_the_next_from_running() -> None:
     assert world.outcomes(1) == [Outcome.FAILED, Outcome.OK]
 
 
+@virtual
+async def test_beside_a_command_that_still_runs_the_next_call_runs_and_finish_does_not() -> None:
+    world = World(calls(BASH, READ, FINISH), FINISHED)
+    world.sandboxes.tool = failing(Outcome.STILL_RUNNING)
+    await world.run_to_end()
+    assert world.outcomes(1) == [Outcome.STILL_RUNNING, Outcome.OK, Outcome.NOT_RUN]
+
+
 @pytest.mark.parametrize("end", [Outcome.KILLED, Outcome.TIMED_OUT, Outcome.DENIED])
 @virtual
 async def test_after_a_bad_end_the_later_calls_are_answered_and_not_run(end: Outcome) -> None:

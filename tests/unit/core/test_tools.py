@@ -60,6 +60,9 @@ def test_effect_classes_are_those_of_the_design() -> None:
     effects = {name: tool.effect for name, tool in CATALOGUE.items() if tool.home is Home.SANDBOX}
     assert effects == {
         "bash": Effect.ONCE,
+        "bash_output": Effect.PURE,
+        "bash_stdin": Effect.ONCE,
+        "bash_kill": Effect.ONCE,
         "read_file": Effect.PURE,
         "write_file": Effect.IDEMPOTENT,
         "search_replace": Effect.CHECKED,
@@ -69,7 +72,15 @@ def test_effect_classes_are_those_of_the_design() -> None:
 
 def test_finish_cannot_be_disabled_and_order_is_that_of_the_catalogue() -> None:
     assert enabled_tools((), ()) == tuple(CATALOGUE)
-    assert enabled_tools(("grep", "bash"), ("grep", "finish")) == ("bash", "finish")
+    assert enabled_tools(("grep", "todo"), ("grep", "finish")) == ("todo", "finish")
+
+
+SHELL = ("bash", "bash_output", "bash_stdin", "bash_kill")
+
+
+def test_bash_brings_the_tools_for_its_commands_and_takes_them_with_it() -> None:
+    assert enabled_tools(("bash",), ()) == (*SHELL, "finish")
+    assert not set(SHELL) & set(enabled_tools((), ("bash",)))
 
 
 def _least(name: str) -> dict[str, object]:

@@ -141,6 +141,13 @@ def test_only_enabled_tools_are_offered_in_the_order_of_the_catalogue() -> None:
     assert [tool["function"]["name"] for tool in body["tools"]] == ["bash", "finish"]
 
 
+def test_a_task_of_an_earlier_version_is_told_of_the_tools_as_they_were() -> None:
+    old = json.loads(request(configured(tools=("bash",), tools_version=1), (), 1).body)
+    new = json.loads(request(configured(tools=("bash",)), (), 1).body)
+    assert "are killed" in str(old) and "bash_output" not in str(old)
+    assert "bash_output" in str(new)
+
+
 def test_no_output_is_said_and_no_result_is_a_bug() -> None:
     assert render(Result(0, "k", Outcome.OK, "")) == "[no output]"
     with pytest.raises(ValueError, match="results are known"):

@@ -10,6 +10,9 @@ from ratchet.edges.schemas import check_arguments
 
 FITS: dict[str, dict[str, Any]] = {
     "bash": {"command": "ls", "timeout": 5},
+    "bash_output": {"wait": 0},
+    "bash_stdin": {"key": "ctrl-d"},
+    "bash_kill": {"signal": "INT"},
     "read_file": {"path": "a", "offset": 0, "limit": 1},
     "write_file": {"path": "a", "content": "", "overwrite": True},
     "search_replace": {"path": "a", "content": "x"},
@@ -32,6 +35,12 @@ def test_what_fits_needs_no_words() -> None:
         ("bash", {"command": ""}, "command is too short: at least 1."),
         ("bash", {"command": ["ls"]}, "command must be a string, not ['ls']."),
         ("bash", {"command": "ls", "timeout": 0}, "timeout must be at least 1, not 0."),
+        ("bash_output", {"wait": 61}, "wait must be at most 60, not 61."),
+        (
+            "bash_kill",
+            {"signal": "STOP"},
+            "signal must be one of 'TERM', 'INT', 'KILL', 'HUP', not 'STOP'.",
+        ),
         ("bash", {"command": "ls", "timeout": "5"}, "timeout must be an integer, not '5'."),
         (
             "bash",
