@@ -172,6 +172,7 @@ class SandboxGone:
     """The pod of this generation and its volumes are no more, and its processes have ended."""
 
     message: str
+    reason: Reason = Reason.SANDBOX_FAILED
 
 
 class Sandbox(Protocol):

@@ -92,6 +92,10 @@ class Reason(StrEnum):
     FINISHED = "Finished"
     TEXT_ACCEPTED = "TextAccepted"
     # It was stopped.
+    SANDBOX_OUT_OF_MEMORY = "SandboxOutOfMemory"
+    SANDBOX_DISK_FULL = "SandboxDiskFull"
+    EVICTED = "Evicted"
+    NODE_LOST = "NodeLost"
     CANCELLED = "Cancelled"
     TURN_LIMIT = "TurnLimit"
     TOKEN_LIMIT = "TokenLimit"
@@ -115,6 +119,7 @@ class Reason(StrEnum):
 
 REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
     {
+    SANDBOX_LOST = "SandboxLost"
         Reason.ACCEPTED: "The operator has taken the task on.",
         Reason.QUEUED: "The operator runs as many tasks as it may; the task waits for a place.",
         Reason.SANDBOX_STARTING: "The pod of the sandbox is being made.",
@@ -169,6 +174,26 @@ REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.TOKEN_LIMIT: (
             "The task used all the tokens of limits.tokens; create a new task with a higher limit"
             " or a smaller goal."
+        Reason.SANDBOX_OUT_OF_MEMORY: (
+            "The shell container of the sandbox was killed as a whole, as happens when it uses more"
+            " memory than its limit, and is being started again; raise resources.limits.memory of"
+            " the SandboxClass if it happens again. (Where one command alone was killed, its result"
+            " says so.)"
+        ),
+        Reason.SANDBOX_DISK_FULL: (
+            "The sandbox wrote more than its volumes may hold, or its node's disk is full; raise the"
+            " limits of the workspace and of ephemeral-storage of the SandboxClass, or free the"
+            " node's disk."
+        ),
+        Reason.EVICTED: (
+            "The pod of the sandbox was ended by the cluster: its node ran short of something, is"
+            " drained or shuts down, or a more important pod took its place."
+        ),
+        Reason.NODE_LOST: (
+            "The node of the sandbox does not answer, so that its commands may still run there;"
+            " nothing is repeated until the pod is gone. If the node is dead for good, delete the"
+            " Node object."
+        ),
         ),
         Reason.DEADLINE_EXCEEDED: (
             "The task ran longer than activeDeadlineSeconds; create a new task with a longer one."
@@ -227,3 +252,7 @@ REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
 )
 
 SUCCESS_REASONS: Final = frozenset({Reason.FINISHED, Reason.TEXT_ACCEPTED})
+        Reason.SANDBOX_LOST: (
+            "The sandbox was lost with its workspace, and workspace.onLoss of the SandboxClass is"
+            " Fail; create the task again, or use a class whose workspace is on a volumeClaim."
+        ),

@@ -111,6 +111,7 @@ class SandboxVanished:
 
     generation: int
     message: str
+    reason: Reason = Reason.SANDBOX_FAILED
 
 
 @dataclass(frozen=True, slots=True)

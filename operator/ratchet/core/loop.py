@@ -148,13 +148,24 @@ def _grace_ends(state: State) -> datetime | None:
     waits = sandbox.phase in (SandboxPhase.WAITING, SandboxPhase.UNSEEN)  # or is looked at again
     if not waits or sandbox.since is None:
         return None
-    return sandbox.since + (IMAGE_GRACE if sandbox.hopeless else START_GRACE)
+    # One that was used holds the work: it gets the time in which a person can repair something.
+    quick = sandbox.hopeless and not sandbox.ref.ledger
+    return sandbox.since + (IMAGE_GRACE if quick else START_GRACE)
 
 
 def _sandbox_failed(state: State, now: datetime) -> Stop | None:
-    if state.sandbox.ref.ledger or not _waited_out(state, now):
+    sandbox = state.sandbox
+    if not _waited_out(state, now):
         return None
-    return fail(Reason.SANDBOX_FAILED, f"The sandbox did not start: {state.sandbox.message}")
+    if not sandbox.ref.ledger:
+        return fail(Reason.SANDBOX_FAILED, f"The sandbox did not start: {sandbox.message}")
+    if sandbox.reason == Reason.NODE_LOST:
+        return None  # its commands may still run there, so it is neither lost nor given up
+    minutes = START_GRACE.total_seconds() / 60
+    return fail(
+        Reason.SANDBOX_FAILED,
+        f"The sandbox did not come back within {minutes:g} minutes: {sandbox.message}",
+    )
 
 
 # --- the sandbox ---------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from ratchet.core.conditions import Reason
-from ratchet.core.config import Completion, Config, UnknownPolicy
-from ratchet.core.facts import Receipt
+from ratchet.core.config import Completion, Config, OnLoss, UnknownPolicy
+from ratchet.core.facts import Receipt, SandboxRef
 from ratchet.core.keys import call_key
 from ratchet.core.records import Call, EndOutcome, Outcome, Rerun, Result, Turn, Verdict
 from ratchet.core.replies import FailureKind, ModelFailure
@@ -25,7 +25,7 @@ MAX_GENERATIONS = 5
 MAX_PATCH_TRIES = 8
 """Tries to get the patch out of a sandbox that answers; with the pauses between, some 16 s."""
 START_GRACE = timedelta(minutes=10)
-"""How long a sandbox may take to start."""
+"""How long a sandbox may take to start, and one that was used to come back."""
 IMAGE_GRACE = timedelta(seconds=60)
 """How long the kubelet may try to pull an image that it could not pull at first."""
 
@@ -127,6 +127,22 @@ def unknown_stays(config: Config, turn: Turn, results: Iterable[Result]) -> Stop
 
 def limit_reached(config: Config, tally: Tally) -> Stop | None:
     """Whether another request may be sent at all."""
+def after_loss(config: Config, lost: SandboxRef, message: str) -> Stop | None:
+    """What it means for the task that a sandbox is lost with its workspace.
+
+    One whose ledger was never bound had run nothing: a new one is as good, whatever `onLoss` says.
+    """
+    if lost.generation >= MAX_GENERATIONS:
+        text = f"{MAX_GENERATIONS} sandboxes of this task were lost. The last time: {message}"
+        return fail(Reason.SANDBOX_FAILED, text)
+    if config.sandbox.on_loss is OnLoss.FAIL and lost.ledger:
+        return fail(
+            Reason.SANDBOX_LOST,
+            f"The sandbox was lost with its workspace, and workspace.onLoss is Fail: {message}",
+        )
+    return None
+
+
     limits = config.limits
     if tally.turns >= limits.turns:
         return fail(

@@ -65,6 +65,8 @@ class Sandbox:
     message: str = ""
     hopeless: bool = False
     backoff: Backoff = Backoff()
+    before: str = ""
+    """What became of the sandbox before this one, if there was one."""
 
     @property
     def usable(self) -> bool:

@@ -8,7 +8,7 @@ from datetime import datetime
 from ratchet.core.conditions import ConditionType, Phase, Reason
 from ratchet.core.records import End, EndOutcome
 from ratchet.core.replies import Usage
-from ratchet.core.state import SandboxPhase, State, missing
+from ratchet.core.state import Sandbox, SandboxPhase, State, missing
 
 MAX_MESSAGE = 1024
 """Bytes of a condition's message and of the summary in the status; the journal has the whole."""
@@ -111,17 +111,25 @@ def _progress(state: State, now: datetime) -> tuple[Reason, str]:
     if sandbox.phase is SandboxPhase.UNSEEN and sandbox.backoff.failures > 1:
         return Reason.SANDBOX_UNREACHABLE, sandbox.message
     if sandbox.since is not None and sandbox.phase in (SandboxPhase.WAITING, SandboxPhase.UNSEEN):
-        return Reason(sandbox.reason), sandbox.message  # also while it is looked at again
+        return Reason(sandbox.reason), _with_loss(sandbox)  # also while it is looked at again
     return Reason.ACCEPTED, "The task is under way."
 
 
 def _doing(state: State) -> str:
     """One word for the DOING column; empty when the task has ended."""
+    if sandbox.phase is SandboxPhase.GONE:
+        return Reason(sandbox.reason), sandbox.message
     if state.end is not None or state.broken:
         return ""
     rest = missing(state)
     if rest:
         return f"Tool:{rest[0].tool}" if state.sandbox.usable else "Sandbox"
+def _with_loss(sandbox: Sandbox) -> str:
+    if not sandbox.before:
+        return sandbox.message
+    return f"{sandbox.message} The sandbox before it was lost: {sandbox.before}"
+
+
     return "Model"
 
 

@@ -56,6 +56,8 @@ class FakePod:
     ledger: str
     alive: bool = True
     ready: bool = True
+    claim: bool = False
+    """Whether a claim outlives the pod, with its workspace and ledger."""
     has_secret: bool = False
     epoch: int = 0
     files: dict[str, str] = field(default_factory=dict)
@@ -88,6 +90,9 @@ class FakeSandboxes:
     """Seconds that a request is on its way. It arrives even if nobody waits for its answer any more."""
     start_delay_s: float = 0.0
     look_again_s: float = 0.1
+    waits: tuple[Reason, str] | None = None
+    """What is said of a pod that is not ready, and with `hopeless` that waiting does not help."""
+    hopeless: bool = False
     """How long a loop waits for a pod of which it hears nothing."""
     pods: dict[tuple[str, int], FakePod] = field(default_factory=dict)
     effects: list[str] = field(default_factory=list)
@@ -103,10 +108,11 @@ class FakeSandboxes:
     def of(self, task: TaskRef, epoch: int) -> FakeSandbox:
         return FakeSandbox(self, task, epoch)
 
-    def lose(self, task_uid: str, generation: int) -> None:
-        """The pod and its volumes are gone, and whatever ran there has ended."""
-        self.pods[task_uid, generation].alive = False
-        self.pods[task_uid, generation].ended.set()
+    def lose(self, task_uid: str, generation: int, *, claim_too: bool = True) -> None:
+        """The pod is gone, with its claim if it had one, and whatever ran there has ended."""
+        pod = self.pods[task_uid, generation]
+        pod.alive, pod.claim = False, pod.claim and not claim_too
+        pod.ended.set()
 
     def reveal_unknown(self, task_uid: str, generation: int) -> None:
         """The runner was lost: what was reserved gets the outcome Unknown."""
@@ -129,8 +135,8 @@ class FakeSandbox:
     epoch: int
     generation: int = 0
     """Of the sandbox that answered last: calls go there and nowhere else."""
-    _complete: str = ""
-    """Ledger of the pod that is known to have all that it needs."""
+    _complete: FakePod | None = None
+    """The pod that is known to have all that it needs."""
 
     async def prepare(
         self, config: Config, wanted: SandboxRef
@@ -142,12 +148,16 @@ class FakeSandbox:
             pod = await step(Point.PREPARE_POD, partial(self._make, config, wanted), JournalAway)
         if pod is None or not pod.alive:
             return SandboxGone("the pod is gone")
-        if not pod.ready and not wanted.ledger and self._complete != pod.ledger:
+        if not pod.ready and (not wanted.ledger or pod.claim) and self._complete is not pod:
             # Another owner made it, or we were interrupted: parts of it may be missing.
             await step(Point.PREPARE_SECRET, partial(self._make_secret, pod), JournalAway)
-            self._complete = pod.ledger
+        if pod is not None and not pod.alive and pod.claim:
+            self.home.pods[self.task.uid, wanted.generation] = _made_again(pod)
+            return SandboxPending(Reason.EVICTED, "the pod was evicted; it is made again")
+            self._complete = pod
         if not pod.ready:
-            return SandboxPending(Reason.SANDBOX_STARTING, "the pod is being made")
+            reason, message = self.home.waits or (Reason.SANDBOX_STARTING, "the pod is being made")
+            return SandboxPending(reason, message, self.home.hopeless)
         self.generation = wanted.generation
         await step(Point.PREPARE_EPOCH, self._raise_epoch, SandboxAway)
         return SandboxReady(SandboxRef(wanted.generation, pod.ledger, f"pod-{wanted.generation}"))
@@ -156,7 +166,8 @@ class FakeSandbox:
         """Make the pod, or find the one that has its name."""
         await asyncio.sleep(0)
         ledger = f"{self.task.uid[:4]}-ledger-{wanted.generation}"
-        pod = FakePod(wanted.generation, ledger, ready=False)
+        claim = config.sandbox.claim is not None
+        pod = FakePod(wanted.generation, ledger, claim=claim, ready=False)
         pod.files = {file.path: file.content or "" for file in config.files}
         return self.home.pods.setdefault((self.task.uid, wanted.generation), pod)
 
@@ -186,7 +197,7 @@ class FakeSandbox:
     def _pod(self) -> FakePod:
         """The pod that answered last. Whoever has not looked yet knows of none."""
         pod = self.home.pods.get((self.task.uid, self.generation))
-        if pod is None or not pod.alive:
+        if pod is None or not pod.alive or not pod.ready:
             raise SandboxAway("no pod is known that answers")
         self._fence(pod)
         return pod
@@ -271,3 +282,14 @@ class FakeSandbox:
                 pod.alive = False
                 pod.ended.set()
         self.home.removed.add(self.task.uid)
+
+
+def _made_again(pod: FakePod) -> FakePod:
+    """The next pod on the claim of a lost one. Its server finds calls that its runner was not given."""
+    receipts: dict[str, Receipt | None] = {
+        key: receipt or Receipt(key, Outcome.UNKNOWN, before=pod.before.get(key, ""))
+        for key, receipt in pod.receipts.items()
+    }
+    return replace(
+        pod, alive=True, ready=False, has_secret=False, receipts=receipts, ended=asyncio.Event()
+    )

@@ -72,8 +72,8 @@ def _fields(event: e.Event) -> dict[str, Any] | None:
             return {"turn": turn, "attempt": attempt, **what, "message": failure.message}
         case e.RerunStored(turn):
             return {"turn": turn.number, "reruns": [rerun.key for rerun in turn.reruns]}
-        case e.SandboxVanished(generation, message):
-            return {"generation": generation, "message": message}
+        case e.SandboxVanished(generation, message, reason):
+            return {"generation": generation, "reason": reason.value, "message": message}
         case e.SandboxWaited(reason, message):
             return {"reason": reason.value, "message": message}
         case e.SandboxAnswered(ref):

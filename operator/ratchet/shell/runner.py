@@ -390,8 +390,8 @@ class Runner:
                 return e.SandboxAnswered(ref)
             case SandboxPending(reason, message, hopeless):
                 return e.SandboxWaited(reason, message, self._out.clock.now(), hopeless)
-            case SandboxGone(message):
-                return e.SandboxVanished(command.sandbox.generation, message)
+            case SandboxGone(message, reason):
+                return e.SandboxVanished(command.sandbox.generation, message, reason)
             case _:
                 assert_never(found)
 

@@ -206,12 +206,13 @@ class World:
             if owner.runner is not None:
                 owner.runner.notify(e.CancelSeen())
 
-    def lose_pod(self) -> None:
-        """The pod of the newest generation and its volumes are gone."""
+    def lose_pod(self, *, claim_too: bool = True) -> None:
+        """The pod of the newest generation is gone, with its volumes or with all but its claim."""
         pod = self.pod
         if pod is not None and pod.alive:
-            self.tell("world", f"the pod of generation {pod.generation} is lost with its volumes")
-            self.sandboxes.lose(TASK.uid, pod.generation)
+            what = "with its volumes" if claim_too or not pod.claim else "and its claim is not"
+            self.tell("world", f"the pod of generation {pod.generation} is lost {what}")
+            self.sandboxes.lose(TASK.uid, pod.generation, claim_too=claim_too)
         for owner in self.owners:
             if owner.runner is not None:
                 owner.runner.notify(e.SandboxChanged())

@@ -12,7 +12,7 @@ from ratchet.core.evolve.asking import finished, with_request
 from ratchet.core.evolve.calls import advance, report_unknown, runs_from, unknown
 from ratchet.core.evolve.journal import journal_ok
 from ratchet.core.facts import Receipt, SandboxRef
-from ratchet.core.policy import MAX_GENERATIONS, MAX_PATCH_TRIES, backoff, fail
+from ratchet.core.policy import MAX_PATCH_TRIES, after_loss, backoff
 from ratchet.core.records import Call, Outcome, Turn
 from ratchet.core.state import Backoff, Sandbox, SandboxPhase, State, in_sandbox, missing
 from ratchet.core.tools import FINISH
@@ -38,7 +38,7 @@ def sandbox_changed(state: State, event: _SandboxEvent) -> State:
         case e.SandboxAnswered(ref):
             return _sandbox_answered(state, ref)
         case e.SandboxWaited(reason, message, at, hopeless):
-            same = hopeless == sandbox.hopeless
+            same = _same_wait(sandbox, reason, hopeless)
             waiting = replace(
                 sandbox,
                 phase=SandboxPhase.WAITING,
@@ -48,8 +48,10 @@ def sandbox_changed(state: State, event: _SandboxEvent) -> State:
                 hopeless=hopeless,
             )
             return replace(state, sandbox=waiting)
-        case e.SandboxVanished(generation, message):
-            return _vanished(state, message) if generation == sandbox.ref.generation else state
+        case e.SandboxVanished(generation, message, reason):
+            if generation != sandbox.ref.generation:
+                return state
+            return _vanished(state, message, reason)
         case e.SandboxUnreachable(message, at):
             failures = sandbox.backoff.failures + 1
             pause = backoff(failures, 0.0, first=0.2, most=5.0)
@@ -67,13 +69,24 @@ def sandbox_changed(state: State, event: _SandboxEvent) -> State:
         case e.LedgerBound(ref):
             return journal_ok(replace(state, sandbox=replace(sandbox, ref=ref)))
         case e.GenerationRaised(ref):
-            raised = replace(state, sandbox=Sandbox(ref, fenced=True))
+            raised = replace(state, sandbox=Sandbox(ref, fenced=True, before=sandbox.message))
             return with_request(journal_ok(raised))
         case _:
             assert_never(event)
 
 
 def patch_failed(state: State, message: str, at: datetime) -> State:
+def _same_wait(sandbox: Sandbox, reason: Reason, hopeless: bool) -> bool:
+    """Whether a wait goes on, or a new one begins: another one may take as long again.
+
+    One for a node that does not answer is of its own kind, since it may take any time. A sandbox
+    that was used has one measure, whether or not waiting alone can help.
+    """
+    used = bool(sandbox.ref.ledger)
+    for_node = reason is Reason.NODE_LOST, sandbox.reason == Reason.NODE_LOST
+    return for_node[0] == for_node[1] and (used or hopeless == sandbox.hopeless)
+
+
     """The sandbox is looked at and asked again; but the end of a task does not wait for ever."""
     failures = state.patch_failures + 1
     if failures >= MAX_PATCH_TRIES:
@@ -87,7 +100,8 @@ def _sandbox_answered(state: State, ref: SandboxRef) -> State:
     if ref.generation != sandbox.ref.generation:
         return state
     if sandbox.ref.ledger and ref.ledger != sandbox.ref.ledger:
-        return _vanished(state, f"the ledger {sandbox.ref.ledger} is gone, another one is there")
+        text = f"the ledger {sandbox.ref.ledger} is gone, another one is there"
+        return _vanished(state, text, Reason.SANDBOX_FAILED)
     # An answer is no success yet: what was asked of it may fail again, and then waits longer.
     failed = Backoff(sandbox.backoff.failures)
     known = ref if not sandbox.ref.ledger else sandbox.ref
@@ -98,16 +112,21 @@ def _sandbox_answered(state: State, ref: SandboxRef) -> State:
     return replace(state, sandbox=ready)
 
 
-def _vanished(state: State, message: str) -> State:
+def _vanished(state: State, message: str, reason: Reason) -> State:
     """The generation is lost: every call that may have run there is settled before the next one."""
     bound = bool(state.sandbox.ref.ledger)
     gone = replace(
-        state.sandbox, phase=SandboxPhase.GONE, fenced=True, message=message, backoff=Backoff()
+        state.sandbox,
+        phase=SandboxPhase.GONE,
+        fenced=True,
+        reason=reason,
+        message=message,
+        backoff=Backoff(),
     )
     state = replace(state, sandbox=gone, look=None)
-    if state.sandbox.ref.generation >= MAX_GENERATIONS and not finished(state):
-        text = f"{MAX_GENERATIONS} sandboxes of this task were lost. The last time: {message}"
-        state = replace(state, stop=state.stop or fail(Reason.SANDBOX_FAILED, text))
+    if not finished(state):
+        stop = state.stop or after_loss(state.config, state.sandbox.ref, message)
+        state = replace(state, stop=stop)
     if finished(state) or [call.tool for call in missing(state)] == [FINISH.name]:
         # The work is lost with the workspace: the finish is taken, and has no result.
         return advance(replace(state, patch_tried=True, patch_message=message))
