@@ -13,6 +13,7 @@ from ratchet_sandbox import protocol
 from ratchet_sandbox.failpoints import Point, reach
 from ratchet_sandbox.protocol import Outcome, Result, Run, Started
 from ratchet_sandbox.runner.config import Config
+from ratchet_sandbox.runner.guides import Guides
 from ratchet_sandbox.runner.processes import Children
 from ratchet_sandbox.runner.result import Context, ToolResult, failed
 from ratchet_sandbox.runner.shell import Shell
@@ -45,6 +46,7 @@ class Calls:
         self._finished: dict[str, Result] = {}
         self._seen: set[str] = set()
         self._turn = asyncio.Lock()
+        self._guides = Guides()
 
     @property
     def running(self) -> tuple[str, ...]:
@@ -133,6 +135,7 @@ class Calls:
             key=run.key,
             hard_timeout_s=min(limit_s, self._config.hard_timeout_s),
             stop=call.stop,
+            guides=self._guides,
         )
         try:
             return await tool(context, run.arguments)

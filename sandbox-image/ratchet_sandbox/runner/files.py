@@ -1,23 +1,22 @@
-"""`read_file` and `write_file`, and the atomic replacement that all writing tools use."""
+"""`read_file` and `write_file`."""
 
-import contextlib
-import hashlib
-import os
-import stat
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, Final
 
 from ratchet_sandbox.protocol import Meta, Outcome
-from ratchet_sandbox.runner import encoding, paths
+from ratchet_sandbox.runner import encoding, paths, wholefile
+from ratchet_sandbox.runner.arguments import named
+from ratchet_sandbox.runner.encoding import Encoding
 from ratchet_sandbox.runner.output import decode, whole_end
-from ratchet_sandbox.runner.result import Arguments, Context, ToolResult, failed
+from ratchet_sandbox.runner.result import Arguments, Context, Late, ToolResult, Watch, failed
+from ratchet_sandbox.runner.wholefile import FAULTS, Loaded, digest
+from ratchet_sandbox.runner.wholefile import reason as reason
 
 READ_LIMIT: Final = 64_000
-NEW_FILE_MODE: Final = 0o664
-"""As the shell's umask has it: the group is shared between the pod's containers."""
+"""Bytes of a file that one call gives."""
 _DEFAULT_LINES: Final = 2000
+_LINE_COST: Final = 20
+"""What the shortest line counts for: it comes with its number."""
 _PIECE: Final = 64 * 1024
 
 
@@ -36,14 +35,20 @@ class Window:
 
 def read_file(context: Context, arguments: Arguments) -> ToolResult:
     """Numbered lines of a text file: `limit` of them after the first `offset`."""
-    offset, limit = arguments.get("offset") or 0, arguments.get("limit") or _DEFAULT_LINES
+    name, offset = arguments["path"], arguments.get("offset", 0)
+    limit = arguments.get("limit", _DEFAULT_LINES)
     try:
-        path = paths.resolve(context.config.workspace, arguments["path"])
+        path = paths.resolve(context.config.workspace, name)
         with paths.open_regular(path) as file:
-            part = window(encoding.as_utf8(file), offset, limit, READ_LIMIT)
-    except (OSError, paths.BadPath, UnicodeError) as error:
-        return failed(f"cannot read {arguments['path']}: {reason(error)}")
-    return _numbered(part, offset)
+            text, style = encoding.as_utf8(file)
+            part = window(text, offset, limit, READ_LIMIT, context.watch())
+    except Late as late:
+        return failed(f"reading {named(name)} was given up: {late}")
+    except FAULTS as error:
+        return failed(f"cannot read {named(name)}: {reason(error)}")
+    lines, meta = _numbered(part, offset, style)
+    lines += context.guides.beside(context.config.workspace, path)
+    return ToolResult(Outcome.OK, "\n".join(lines), meta)
 
 
 def write_file(context: Context, arguments: Arguments) -> ToolResult:
@@ -53,110 +58,67 @@ def write_file(context: Context, arguments: Arguments) -> ToolResult:
     """
     name, content = arguments["path"], arguments["content"]
     try:
-        path = paths.resolve(context.config.workspace, name)
-        old = _existing(path)
-        data, note = _styled(content, old)
-        if old is not None and old != data and not arguments.get("overwrite"):
-            return failed(f"{name} exists; nothing was written. Set overwrite to replace it.")
-        if old != data:
-            replace(path, data)
-    except (OSError, paths.BadPath, UnicodeError) as error:
-        return failed(f"cannot write {name}: {reason(error)}")
-    done = (
-        "created" if old is None else "replaced" if old != data else "unchanged, it was so already"
-    )
-    meta = Meta(before=None if old is None else digest(old), after=digest(data))
-    return ToolResult(Outcome.OK, f"{name}: {done}, {len(data)} bytes{note}", meta)
+        with paths.enter(context.config.workspace, name, make=True) as place:
+            old = _existing(place)
+            data, note = _styled(content, old.data if old else b"")
+            same = old is not None and old.data == data
+            if old is not None and not same and not arguments.get("overwrite"):
+                return failed(
+                    f"{named(name)} exists; nothing was written. Set overwrite to replace it."
+                )
+            if not same:
+                wholefile.replace(place, data, old)
+    except FAULTS as error:
+        return failed(f"cannot write {named(name)}: {reason(error)}")
+    done = "created" if old is None else "unchanged, it was so already" if same else "replaced"
+    meta = Meta(before=digest(old.data) if old else None, after=digest(data))
+    return ToolResult(Outcome.OK, f"{named(name)}: {done}, {len(data)} bytes{note}", meta)
 
 
-def window(file: BinaryIO, offset: int, limit: int, room: int) -> Window:
+def window(file: BinaryIO, offset: int, limit: int, room: int, watch: Watch) -> Window:
     """The `limit` lines after the first `offset`, at most `room` bytes of them.
 
-    Memory stays bounded whatever the length of the lines.
+    Memory stays bounded whatever the length of the lines. Raises Late.
     """
-    skipped = _skip(file, offset)
+    skipped = _skip(file, offset, watch)
     lines: list[bytes] = []
     while len(lines) < limit and (line := file.readline(room + 1)):
         lines.append(_bare(line[:room]))
         cut = len(line) > room
-        room -= len(line)
+        room -= max(len(line), _LINE_COST)
         if room <= 0:
             return Window(tuple(lines), skipped, cut or bool(file.read(1)), cut)
     return Window(tuple(lines), skipped, bool(file.read(1)), False)
 
 
-def load(path: Path) -> bytes:
-    """All bytes of a regular file. Raises OSError, BadPath also if it is over `EDIT_LIMIT`."""
-    with paths.open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > encoding.EDIT_LIMIT:
-            raise paths.BadPath(f"it has {size} bytes, over {encoding.EDIT_LIMIT}")
-        return file.read(encoding.EDIT_LIMIT)
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Put a file in place as a whole: readers see the old or the new one, a crash leaves either.
-
-    Folders on the way are made, mode bits of an existing file kept. Raises OSError.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".ratchet-", dir=path.parent)
+def _existing(place: paths.Place) -> Loaded | None:
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            os.fchmod(file.fileno(), _mode(path))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:  # also when cancelled: no temporary file stays behind
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
-
-
-def digest(data: bytes) -> str:
-    """The digest of a file's bytes as the protocol writes it."""
-    return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
-def reason(error: Exception) -> str:
-    """An error in words for the model, without this machine's inner paths."""
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    return str(error)
-
-
-def _existing(path: Path) -> bytes | None:
-    try:
-        return load(path)
+        return wholefile.load(place)
     except FileNotFoundError:
         return None
 
 
-def _styled(content: str, old: bytes | None) -> tuple[bytes, str]:
+def _styled(content: str, old: bytes) -> tuple[bytes, str]:
     """The new bytes, in the encoding and with the line ends that the old file had."""
     if not old:
         return content.encode(), ""
     style = encoding.detect(old)
-    notes = [f"{style.codec} with a byte-order mark"] if style.mark else []
-    if "\r" not in content and encoding.only_crlf(style.decode(old)):
+    notes = []
+    if style.mark:
+        notes.append(f"{style.name} with a byte-order mark")
+        content = content.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
+    if "\r" not in content and encoding.only_crlf(old.decode(style.codec, "replace")):
         content = content.replace("\n", "\r\n")
         notes.append("CRLF line ends")
     return style.encode(content), f" ({', '.join(notes)} kept)" if notes else ""
 
 
-def _mode(path: Path) -> int:
-    try:
-        return stat.S_IMODE(path.stat().st_mode)
-    except FileNotFoundError:
-        return NEW_FILE_MODE
-
-
-def _skip(file: BinaryIO, count: int) -> int:
+def _skip(file: BinaryIO, count: int, watch: Watch) -> int:
     """Pass over so many lines; how many there were."""
     passed = 0
     torn = False
     while passed < count and (piece := file.readline(_PIECE)):
+        watch()
         torn = not piece.endswith(b"\n")
         passed += not torn
     return passed + (torn and passed < count)
@@ -166,7 +128,7 @@ def _bare(line: bytes) -> bytes:
     return line.removesuffix(b"\n").removesuffix(b"\r")
 
 
-def _numbered(part: Window, offset: int) -> ToolResult:
+def _numbered(part: Window, offset: int, style: Encoding) -> tuple[list[str], Meta]:
     """The window as the model gets it, with what it must know to read on."""
     raw = [*part.lines[:-1], whole_end(part.lines[-1])] if part.cut else part.lines
     decoded = [decode(line) for line in raw]
@@ -181,5 +143,7 @@ def _numbered(part: Window, offset: int) -> ToolResult:
         lines.append(f"[the file has {part.skipped} lines]" if offset else "[the file is empty]")
     if bad:
         lines.append("[some bytes are no UTF-8 text; they are shown as \N{REPLACEMENT CHARACTER}]")
-    meta = Meta(truncated=part.more or part.cut, not_utf8=bad)
-    return ToolResult(Outcome.OK, "\n".join(lines), meta)
+    if style.codec != "utf-8":
+        lines.append(f"[the file is written in {style.name}; changes by the file tools keep that]")
+    meta = Meta(truncated=part.more or part.cut, not_utf8=bad or style.codec != "utf-8")
+    return lines, meta

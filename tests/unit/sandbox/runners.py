@@ -8,12 +8,13 @@ import json
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ratchet_sandbox.runner import shellprocess
 from ratchet_sandbox.runner.config import Config
+from ratchet_sandbox.runner.guides import Guides
 from ratchet_sandbox.runner.prepare import prepare
 from ratchet_sandbox.runner.processes import Children
 from ratchet_sandbox.runner.result import Context, ToolResult
@@ -44,6 +45,7 @@ class Bench:
     children: Children
     shell: Shell
     calls: int = 0
+    guides: Guides = field(default_factory=Guides)
 
     async def use(
         self, tool: str, *, hard_timeout_s: float = 30, stop: asyncio.Future[None] | None = None,
@@ -57,6 +59,7 @@ class Bench:
             key=f"{KEY[:-1]}{self.calls}",
             hard_timeout_s=hard_timeout_s,
             stop=stop or asyncio.get_running_loop().create_future(),
+            guides=self.guides,
         )
         return await TOOLS[tool](context, arguments)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import stat
 
 import pytest
@@ -79,13 +80,15 @@ async def test_much_text_is_cut_between_lines_at_64000_bytes(bench: Bench) -> No
         "hé\r\nb\r\n".encode("utf-16"),
         "hé\nb".encode("utf-16-be"),
     ],
-    ids=["UTF-8 with a mark", "UTF-16", "UTF-16 without a mark"],
+    ids=["UTF-8 with a mark", "UTF-16", "UTF-16 of the other order"],
 )
 async def test_marks_and_line_ends_are_not_shown(bench: Bench, data: bytes) -> None:
     marked = data if data[:2] != b"\0h" else b"\xfe\xff" + data
     bench.write("f", marked)
 
-    assert (await bench.use("read_file", path="f")).content == "     1→hé\n     2→b"
+    result = await bench.use("read_file", path="f")
+
+    assert result.content.split("\n[")[0] == "     1→hé\n     2→b"
 
 
 async def test_bytes_that_are_no_utf8_are_flagged(bench: Bench) -> None:
@@ -97,17 +100,46 @@ async def test_bytes_that_are_no_utf8_are_flagged(bench: Bench) -> None:
     assert result.meta.not_utf8
 
 
-@pytest.mark.parametrize("tool", ["read_file", "write_file", "search_replace"])
-@pytest.mark.parametrize("path", ["folder", "fifo", "a\0b", "/dev/zero"])
-async def test_what_is_no_regular_file_is_refused(bench: Bench, tool: str, path: str) -> None:
-    (bench.config.workspace / "folder").mkdir()
-    os.mkfifo(bench.config.workspace / "fifo")
-    block = "<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE"
+BLOCK = "<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE"
+FILE_TOOLS: dict[str, dict[str, str]] = {
+    "read_file": {},
+    "write_file": {"content": "x"},
+    "search_replace": {"content": BLOCK},
+}
 
-    result = await bench.use(tool, path=path, content=block)
+
+@pytest.mark.parametrize("tool", FILE_TOOLS)
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("folder", "it is a folder, not a file: list it with bash (ls)"),
+        ("folder/", "folder"),
+        ("fifo", "it is a FIFO, not a regular file: use it with bash, under timeout"),
+        ("socket", "it is a device, socket or link, not a regular file: use it with bash"),
+        ("zero", "it is "),
+        ("/dev/zero", "it is "),
+        ("/proc/self/mem", "it is "),
+        ("loop", "Too many levels of symbolic links"),
+        ("x" * 300, "File name too long"),
+        ("x/" * 3000, "the path is too long"),
+    ],
+)
+async def test_what_is_no_regular_file_is_refused(
+    bench: Bench, tool: str, path: str, says: str
+) -> None:
+    workspace = bench.config.workspace
+    (workspace / "folder").mkdir()
+    (workspace / "zero").symlink_to("/dev/zero")
+    (workspace / "loop").symlink_to("loop")
+    os.mkfifo(workspace / "fifo")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(workspace / "socket"))
+
+        result = await bench.use(tool, path=path, **FILE_TOOLS[tool])
 
     assert result.outcome is Outcome.FAILED
-    assert result.content.startswith("cannot ")
+    assert result.content.startswith("cannot ") and says in result.content
+    assert len(result.content) < 300
 
 
 async def test_a_missing_file_is_a_failure_in_plain_words(bench: Bench) -> None:
@@ -115,7 +147,7 @@ async def test_a_missing_file_is_a_failure_in_plain_words(bench: Bench) -> None:
 
     assert (result.outcome, result.content) == (
         Outcome.FAILED,
-        "cannot read no/such: No such file or directory",
+        "cannot read no/such: No such file or directory: look for it with bash (ls, find)",
     )
 
 
