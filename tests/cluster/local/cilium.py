@@ -7,7 +7,6 @@ and the translation of service addresses stay with the kernel and kube-proxy. Al
 """
 
 import json
-from collections.abc import Mapping
 
 from tests.cluster.local.controlplane import STATE
 from tests.cluster.local.slots import Slot
@@ -19,7 +18,7 @@ TOOLS = f"{STATE}/tools"
 """Holds `clang`, by the name that the agent calls."""
 STATUS = (f"{HOME}/cilium-dbg", "status", "--brief")
 """Succeeds while the agent is at work."""
-NODE_OBJECT = "cilium-node.json"
+OBJECTS = "cilium.json"
 CRDS = (
     "v2/ciliumcidrgroups",
     "v2/ciliumclusterwidenetworkpolicies",
@@ -94,14 +93,27 @@ def agent(slot: Slot) -> list[str]:
     return ["env", *words, f"{HOME}/{PART}", *flags]
 
 
-def node_object(slot: Slot) -> str:
-    """The CiliumNode that the operator would make. Its range holds the agent's own addresses and no
-    pod's: those come from the plain network's plugin."""
-    own = f"{slot.network[192 * 256]}/24"
-    whole: Mapping[str, object] = {
+def objects(slot: Slot) -> str:
+    """The CiliumNode that the operator would make, and what lets this machine in.
+
+    The node's range holds the agent's own addresses and no pod's: those come from the plain network's
+    plugin. Cilium lets a node reach its pods whatever the policies say. Tests on this machine take
+    the place of such a node: they reach pods as the kubelet does, and pods do not reach them.
+    """
+    node = {
         "apiVersion": "cilium.io/v2",
         "kind": "CiliumNode",
         "metadata": {"name": slot.name},
-        "spec": {"ipam": {"podCIDRs": [own]}},
+        "spec": {"ipam": {"podCIDRs": [f"{slot.network[192 * 256]}/24"]}},
     }
-    return json.dumps(whole, indent=2) + "\n"
+    door = {
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumClusterwideNetworkPolicy",
+        "metadata": {"name": "this-machine"},
+        "spec": {
+            "endpointSelector": {},
+            "enableDefaultDeny": {"ingress": False, "egress": False},
+            "ingress": [{"fromCIDR": [f"{slot.host_ip}/32"]}],
+        },
+    }
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": [node, door]}, indent=2) + "\n"

@@ -42,7 +42,7 @@ def apiserver_is_ready(slot: Slot) -> bool:
 def answers_names(slot: Slot) -> bool:
     """Whether coredns takes connections."""
     try:
-        with socket.create_connection((str(slot.node_ip), DNS_PORT), timeout=2):
+        with socket.create_connection((str(slot.dns_ip), DNS_PORT), timeout=2):
             return True
     except OSError:
         return False

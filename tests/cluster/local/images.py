@@ -53,8 +53,14 @@ def ctr(enter: Sequence[str]) -> list[str]:
 
 def load_pause(enter: Sequence[str], state: Path, binary: Path) -> None:
     """Import the image that every pod's sandbox runs."""
-    tar = state / "pause.tar"
-    tar.write_bytes(archive(PAUSE, {"pause": binary.read_bytes()}, ["/pause"]))
+    load_program(enter, state, PAUSE, binary)
+
+
+def load_program(enter: Sequence[str], state: Path, image: str, binary: Path) -> None:
+    """Import an image that holds one program and runs it."""
+    tar = state / f"{binary.name}.tar"
+    content = {binary.name: binary.read_bytes()}
+    tar.write_bytes(archive(image, content, [f"/{binary.name}"]))
     run([*ctr(enter), "images", "import", f"/run/ratchet/state/{tar.name}"])
     tar.unlink()
 

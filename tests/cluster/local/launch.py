@@ -16,6 +16,7 @@ from tests.cluster.local import (
     cilium,
     cleanup,
     controlplane,
+    dns,
     health,
     images,
     layout,
@@ -142,7 +143,7 @@ def _make_way(slot: Slot, known: Record, crds: Path) -> None:
     wait = ["wait", "--for=condition=Established", "--timeout=60s", *files]
     kubectl(slot, known.binaries, *wait, timeout=70.0)
     state = record.folder(slot)
-    node = f"--kubeconfig {state}/admin.json apply -f {state}/{cilium.NODE_OBJECT}".split()
+    node = f"--kubeconfig {state}/admin.json apply -f {state}/{cilium.OBJECTS}".split()
     argv = [f"{known.binaries}/kubectl", *node]
     wait_until("the API server to serve Cilium's kinds", lambda: succeeds(argv), 30.0)
 
@@ -151,6 +152,9 @@ def _equip(slot: Slot, known: Record) -> None:
     """Bring in what pods need: the pause image, DNS, a ready node and the default account."""
     programs = Path(known.binaries)
     images.load_pause(enter(known), record.folder(slot), programs / "pause")
+    if known.network is Network.CILIUM:
+        folder, binary = record.folder(slot), programs / "coredns"
+        images.load_program(enter(known), folder, dns.IMAGE, binary)
     kubectl(slot, programs, "apply", "-f", str(record.folder(slot) / "manifests.json"))
     ready = ["wait", "--for=condition=Ready", f"node/{slot.name}", "--timeout=60s"]
     wait_until(
@@ -165,10 +169,10 @@ def _equip(slot: Slot, known: Record) -> None:
 
 def _check(slot: Slot, known: Record) -> None:
     """All parts still run, names are answered, and policies enforced if they are to be."""
-    wait_until("coredns to answer", lambda: health.answers_names(slot), 20.0)
     if known.network is Network.CILIUM:
         argv = [*enter(known), *cilium.STATUS]
         wait_until("Cilium to enforce policies", lambda: succeeds(argv), 90.0)
+    wait_until("coredns to answer", lambda: health.answers_names(slot), 60.0)
     if broken := health.broken_parts(known):
         logs = record.folder(slot) / "logs"
         raise ClusterError(f"{', '.join(broken)} ended: see {logs}/{broken[0]}.log")

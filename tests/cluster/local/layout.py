@@ -29,8 +29,10 @@ PARTS = (*FIRST, *LATER, cilium.PART)
 
 def later(network: Network) -> tuple[str, ...]:
     """Parts that need the API server, in the order of their start: the enforcer before the kubelet,
-    which makes pods."""
-    return (cilium.PART, *LATER) if network is Network.CILIUM else LATER
+    which makes pods. Where there is one, coredns runs in a pod, which policies can name."""
+    if network is Network.PLAIN:
+        return LATER
+    return (cilium.PART, *(name for name in LATER if name != "coredns"))
 
 
 def parts(network: Network) -> tuple[str, ...]:
@@ -57,9 +59,9 @@ def configuration(slot: Slot, network: Network) -> dict[str, str]:
         "kubelet.json": node.kubelet(slot),
         "kube-proxy-config.json": node.kube_proxy(slot),
         "Corefile": node.corefile(slot),
-        "manifests.json": node.manifests(slot),
+        "manifests.json": node.manifests(slot, names_from_pods=enforced),
         "resolv.conf": f"nameserver {slot.dns_ip}\n",
-        **({cilium.NODE_OBJECT: cilium.node_object(slot)} if enforced else {}),
+        **({cilium.OBJECTS: cilium.objects(slot)} if enforced else {}),
     }
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.cluster.local import gvisor
+from tests.cluster.local import dns, gvisor
 from tests.cluster.local.controlplane import BIN, PKI, STATE
 from tests.cluster.local.slots import Slot
 
@@ -179,9 +179,9 @@ def corefile(slot: Slot) -> str:
 """
 
 
-def manifests(slot: Slot) -> str:
+def manifests(slot: Slot, names_from_pods: bool = False) -> str:
     """Objects that the cluster cannot do without: coredns' rights, the service kube-dns, which has
-    no pods behind it but the node, and the second runtime."""
+    a pod behind it or just the node, and the second runtime."""
     labels = {"k8s-app": "kube-dns", "kubernetes.io/service-name": "kube-dns"}
     rules = [
         {
@@ -212,23 +212,31 @@ def manifests(slot: Slot) -> str:
             "kind": "ClusterRoleBinding",
             "metadata": {"name": "system:coredns"},
             "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "system:coredns"},
-            "subjects": [{"apiGroup": rbac, "kind": "User", "name": "system:coredns"}],
+            "subjects": [
+                {"apiGroup": rbac, "kind": "User", "name": "system:coredns"},
+                dns.subject(),
+            ],
         },
         {
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": labels},
-            "spec": {"clusterIP": str(slot.dns_ip), "ports": service_ports},
-        },
-        {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {"name": "kube-dns-node", "namespace": "kube-system", "labels": labels},
-            "addressType": "IPv4",
-            "endpoints": [{"addresses": [str(slot.node_ip)], "conditions": {"ready": True}}],
-            "ports": service_ports,
+            "spec": {
+                "clusterIP": str(slot.dns_ip),
+                "ports": service_ports,
+                **({"selector": dns.LABELS} if names_from_pods else {}),
+            },
         },
     ]
+    on_the_node = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "kube-dns-node", "namespace": "kube-system", "labels": labels},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [str(slot.node_ip)], "conditions": {"ready": True}}],
+        "ports": service_ports,
+    }
+    items.extend(dns.objects() if names_from_pods else [on_the_node])
     items.append(gvisor.runtime_class())
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=2) + "\n"
 

@@ -13,6 +13,7 @@ from tests.cluster.local import (
     cgroups,
     cleanup,
     controlplane,
+    dns,
     gvisor,
     layout,
     node,
@@ -77,7 +78,7 @@ def test_pods_get_addresses_of_their_slot() -> None:
 
 def test_coredns_is_told_only_of_plugins_that_were_compiled_in() -> None:
     source = (binaries.MODULE / "coredns" / "main.go").read_text()
-    lines = re.findall(r"^ {4}(\w+)", node.corefile(Slot(0)), re.MULTILINE)
+    lines = re.findall(r"^ {4}(\w+)", node.corefile(Slot(0)) + dns.COREFILE, re.MULTILINE)
     assert "kubernetes" in lines
     assert all(f'"{plugin}"' in source for plugin in lines)
 

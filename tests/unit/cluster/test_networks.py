@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import ClusterError, networks, providers
-from tests.cluster.local import binaries, cilium, layout, node, record, slots
+from tests.cluster.local import binaries, cilium, dns, layout, node, record, slots
 from tests.cluster.local.processes import Identity
 from tests.cluster.local.record import Record
 from tests.cluster.local.slots import Slot
@@ -54,12 +54,30 @@ def test_the_enforcer_starts_before_the_kubelet_makes_pods() -> None:
 
 def test_the_enforcers_own_addresses_are_nobody_elses() -> None:
     slot = Slot(3)
-    (own,) = json.loads(cilium.node_object(slot))["spec"]["ipam"]["podCIDRs"]
+    (node_object, _) = json.loads(cilium.objects(slot))["items"]
+    (own,) = node_object["spec"]["ipam"]["podCIDRs"]
     (network,) = slots.parse_routes(json.dumps([{"dst": own}]))
     assert network.subnet_of(slot.network)
     assert not network.overlaps(slot.pods)
     assert not network.overlaps(slot.services)
     assert slot.node_ip not in network
+
+
+def test_this_machine_is_let_in_by_a_policy_that_denies_nothing() -> None:
+    (_, door) = json.loads(cilium.objects(Slot(3)))["items"]
+    assert door["spec"]["ingress"] == [{"fromCIDR": ["10.203.0.1/32"]}]
+    assert not any(door["spec"]["enableDefaultDeny"].values())
+    assert "egress" not in door["spec"]
+
+
+def test_names_are_answered_by_a_pod_where_policies_are_enforced() -> None:
+    assert "coredns" not in layout.parts(Network.CILIUM)
+    items = json.loads(node.manifests(Slot(0), names_from_pods=True))["items"]
+    kinds = {item["kind"]: item for item in items}
+    assert "EndpointSlice" not in kinds
+    labels = kinds["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert kinds["Service"]["spec"]["selector"] == labels
+    assert dns.subject() in kinds["ClusterRoleBinding"]["subjects"]
 
 
 def test_the_agent_leaves_the_nodes_own_interface_and_services_alone() -> None:
