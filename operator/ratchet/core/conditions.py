@@ -86,16 +86,16 @@ class Reason(StrEnum):
     SANDBOX_UNSCHEDULABLE = "SandboxUnschedulable"
     SANDBOX_RESTARTING = "SandboxRestarting"
     SANDBOX_UNREACHABLE = "SandboxUnreachable"
+    SANDBOX_OUT_OF_MEMORY = "SandboxOutOfMemory"
+    SANDBOX_DISK_FULL = "SandboxDiskFull"
+    EVICTED = "Evicted"
+    NODE_LOST = "NodeLost"
     MODEL_BUSY = "ModelBusy"
     MODEL_RETRYING = "ModelRetrying"
     # It has succeeded.
     FINISHED = "Finished"
     TEXT_ACCEPTED = "TextAccepted"
     # It was stopped.
-    SANDBOX_OUT_OF_MEMORY = "SandboxOutOfMemory"
-    SANDBOX_DISK_FULL = "SandboxDiskFull"
-    EVICTED = "Evicted"
-    NODE_LOST = "NodeLost"
     CANCELLED = "Cancelled"
     TURN_LIMIT = "TurnLimit"
     TOKEN_LIMIT = "TokenLimit"
@@ -113,13 +113,13 @@ class Reason(StrEnum):
     JOURNAL_CONFLICT = "JournalConflict"
     UNKNOWN_OUTCOME = "UnknownOutcome"
     SANDBOX_FAILED = "SandboxFailed"
+    SANDBOX_LOST = "SandboxLost"
     RESULT_LOST = "ResultLost"
     INTERNAL_ERROR = "InternalError"
 
 
 REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
     {
-    SANDBOX_LOST = "SandboxLost"
         Reason.ACCEPTED: "The operator has taken the task on.",
         Reason.QUEUED: "The operator runs as many tasks as it may; the task waits for a place.",
         Reason.SANDBOX_STARTING: "The pod of the sandbox is being made.",
@@ -160,20 +160,6 @@ REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
             "The sandbox does not answer; the operator tries again. Check network policies between"
             " the operator and the pod."
         ),
-        Reason.MODEL_BUSY: "The model endpoint asked to wait (HTTP 429 or 503); it is asked again.",
-        Reason.MODEL_RETRYING: "A model request failed and is tried again.",
-        Reason.FINISHED: "The model called finish and its result is recorded.",
-        Reason.TEXT_ACCEPTED: (
-            "The model answered with text alone, which spec.completion: Text takes as the result."
-        ),
-        Reason.CANCELLED: "spec.cancel was set to true.",
-        Reason.TURN_LIMIT: (
-            "The task used all the turns of limits.turns; create a new task with a higher limit or"
-            " a smaller goal."
-        ),
-        Reason.TOKEN_LIMIT: (
-            "The task used all the tokens of limits.tokens; create a new task with a higher limit"
-            " or a smaller goal."
         Reason.SANDBOX_OUT_OF_MEMORY: (
             "The shell container of the sandbox was killed as a whole, as happens when it uses more"
             " memory than its limit, and is being started again; raise resources.limits.memory of"
@@ -194,6 +180,20 @@ REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
             " nothing is repeated until the pod is gone. If the node is dead for good, delete the"
             " Node object."
         ),
+        Reason.MODEL_BUSY: "The model endpoint asked to wait (HTTP 429 or 503); it is asked again.",
+        Reason.MODEL_RETRYING: "A model request failed and is tried again.",
+        Reason.FINISHED: "The model called finish and its result is recorded.",
+        Reason.TEXT_ACCEPTED: (
+            "The model answered with text alone, which spec.completion: Text takes as the result."
+        ),
+        Reason.CANCELLED: "spec.cancel was set to true.",
+        Reason.TURN_LIMIT: (
+            "The task used all the turns of limits.turns; create a new task with a higher limit or"
+            " a smaller goal."
+        ),
+        Reason.TOKEN_LIMIT: (
+            "The task used all the tokens of limits.tokens; create a new task with a higher limit"
+            " or a smaller goal."
         ),
         Reason.DEADLINE_EXCEEDED: (
             "The task ran longer than activeDeadlineSeconds; create a new task with a longer one."
@@ -240,6 +240,10 @@ REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.SANDBOX_FAILED: (
             "The sandbox could not be started or kept; the message says what its pod reported."
         ),
+        Reason.SANDBOX_LOST: (
+            "The sandbox was lost with its workspace, and workspace.onLoss of the SandboxClass is"
+            " Fail; create the task again, or use a class whose workspace is on a volumeClaim."
+        ),
         Reason.RESULT_LOST: (
             "The sandbox was gone before the result could be taken out of it; create the task"
             " again."
@@ -252,7 +256,3 @@ REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
 )
 
 SUCCESS_REASONS: Final = frozenset({Reason.FINISHED, Reason.TEXT_ACCEPTED})
-        Reason.SANDBOX_LOST: (
-            "The sandbox was lost with its workspace, and workspace.onLoss of the SandboxClass is"
-            " Fail; create the task again, or use a class whose workspace is on a volumeClaim."
-        ),

@@ -125,8 +125,6 @@ def unknown_stays(config: Config, turn: Turn, results: Iterable[Result]) -> Stop
     return None
 
 
-def limit_reached(config: Config, tally: Tally) -> Stop | None:
-    """Whether another request may be sent at all."""
 def after_loss(config: Config, lost: SandboxRef, message: str) -> Stop | None:
     """What it means for the task that a sandbox is lost with its workspace.
 
@@ -143,6 +141,8 @@ def after_loss(config: Config, lost: SandboxRef, message: str) -> Stop | None:
     return None
 
 
+def limit_reached(config: Config, tally: Tally) -> Stop | None:
+    """Whether another request may be sent at all."""
     limits = config.limits
     if tally.turns >= limits.turns:
         return fail(

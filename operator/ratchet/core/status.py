@@ -110,26 +110,26 @@ def _progress(state: State, now: datetime) -> tuple[Reason, str]:
         return reason, state.model_message
     if sandbox.phase is SandboxPhase.UNSEEN and sandbox.backoff.failures > 1:
         return Reason.SANDBOX_UNREACHABLE, sandbox.message
+    if sandbox.phase is SandboxPhase.GONE:
+        return Reason(sandbox.reason), sandbox.message
     if sandbox.since is not None and sandbox.phase in (SandboxPhase.WAITING, SandboxPhase.UNSEEN):
         return Reason(sandbox.reason), _with_loss(sandbox)  # also while it is looked at again
     return Reason.ACCEPTED, "The task is under way."
 
 
-def _doing(state: State) -> str:
-    """One word for the DOING column; empty when the task has ended."""
-    if sandbox.phase is SandboxPhase.GONE:
-        return Reason(sandbox.reason), sandbox.message
-    if state.end is not None or state.broken:
-        return ""
-    rest = missing(state)
-    if rest:
-        return f"Tool:{rest[0].tool}" if state.sandbox.usable else "Sandbox"
 def _with_loss(sandbox: Sandbox) -> str:
     if not sandbox.before:
         return sandbox.message
     return f"{sandbox.message} The sandbox before it was lost: {sandbox.before}"
 
 
+def _doing(state: State) -> str:
+    """One word for the DOING column; empty when the task has ended."""
+    if state.end is not None or state.broken:
+        return ""
+    rest = missing(state)
+    if rest:
+        return f"Tool:{rest[0].tool}" if state.sandbox.usable else "Sandbox"
     return "Model"
 
 

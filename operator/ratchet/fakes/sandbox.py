@@ -55,9 +55,9 @@ class FakePod:
     generation: int
     ledger: str
     alive: bool = True
-    ready: bool = True
     claim: bool = False
     """Whether a claim outlives the pod, with its workspace and ledger."""
+    ready: bool = True
     has_secret: bool = False
     epoch: int = 0
     files: dict[str, str] = field(default_factory=dict)
@@ -89,10 +89,10 @@ class FakeSandboxes:
     latency_s: float = 0.0
     """Seconds that a request is on its way. It arrives even if nobody waits for its answer any more."""
     start_delay_s: float = 0.0
-    look_again_s: float = 0.1
     waits: tuple[Reason, str] | None = None
     """What is said of a pod that is not ready, and with `hopeless` that waiting does not help."""
     hopeless: bool = False
+    look_again_s: float = 0.1
     """How long a loop waits for a pod of which it hears nothing."""
     pods: dict[tuple[str, int], FakePod] = field(default_factory=dict)
     effects: list[str] = field(default_factory=list)
@@ -146,14 +146,14 @@ class FakeSandbox:
         pod = self.home.pods.get((self.task.uid, wanted.generation))
         if pod is None and not wanted.ledger:
             pod = await step(Point.PREPARE_POD, partial(self._make, config, wanted), JournalAway)
+        if pod is not None and not pod.alive and pod.claim:
+            self.home.pods[self.task.uid, wanted.generation] = _made_again(pod)
+            return SandboxPending(Reason.EVICTED, "the pod was evicted; it is made again")
         if pod is None or not pod.alive:
             return SandboxGone("the pod is gone")
         if not pod.ready and (not wanted.ledger or pod.claim) and self._complete is not pod:
             # Another owner made it, or we were interrupted: parts of it may be missing.
             await step(Point.PREPARE_SECRET, partial(self._make_secret, pod), JournalAway)
-        if pod is not None and not pod.alive and pod.claim:
-            self.home.pods[self.task.uid, wanted.generation] = _made_again(pod)
-            return SandboxPending(Reason.EVICTED, "the pod was evicted; it is made again")
             self._complete = pod
         if not pod.ready:
             reason, message = self.home.waits or (Reason.SANDBOX_STARTING, "the pod is being made")

@@ -75,7 +75,6 @@ def sandbox_changed(state: State, event: _SandboxEvent) -> State:
             assert_never(event)
 
 
-def patch_failed(state: State, message: str, at: datetime) -> State:
 def _same_wait(sandbox: Sandbox, reason: Reason, hopeless: bool) -> bool:
     """Whether a wait goes on, or a new one begins: another one may take as long again.
 
@@ -87,6 +86,7 @@ def _same_wait(sandbox: Sandbox, reason: Reason, hopeless: bool) -> bool:
     return for_node[0] == for_node[1] and (used or hopeless == sandbox.hopeless)
 
 
+def patch_failed(state: State, message: str, at: datetime) -> State:
     """The sandbox is looked at and asked again; but the end of a task does not wait for ever."""
     failures = state.patch_failures + 1
     if failures >= MAX_PATCH_TRIES:
