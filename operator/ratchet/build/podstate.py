@@ -31,6 +31,17 @@ START_REASONS = frozenset({"StartError", "ContainerCannotRun"})
 """How a container ended that never ran: its command cannot be started in this image."""
 PATIENCE_RESTARTS = 3
 """Restarts of our own containers before their failure counts as lasting."""
+KILLED = 137
+"""Exit code of a process that SIGKILL ended. Nothing in its own container can send it to PID 1
+(pid_namespaces(7)): it came from the kernel, for want of memory, or from the node."""
+DISK_WORDS = (
+    "ephemeral-storage", "ephemeral local storage", "local ephemeral storage", "emptydir volume", "diskpressure", "inodes",
+    "no space left on device", "disk is full", "disk quota exceeded",
+)  # fmt: skip
+"""What the kubelet says when it evicts for disk (its pkg/kubelet/eviction/helpers.go, Kubernetes
+1.35), and what the C library and SQLite say where a volume is full."""
+LOST_NODE_REASONS = frozenset({"DeletionByPodGC", "NodeLost"})
+"""Why a pod ended whose node is no more: of its condition DisruptionTarget, or its status."""
 
 
 class Stage(Enum):
@@ -78,11 +89,15 @@ def sandbox_condition(pod: Object | None) -> PodState:
 
 
 def _ended(name: str, status: Object) -> PodState:
-    why = str(status.get("reason") or status.get("phase"))
-    message = _short(status.get("message") or "the kubelet gave no message")
-    return PodState(
-        Stage.FAILED, Reason.SANDBOX_FAILED, f"Sandbox pod {name} has ended ({why}): {message}"
-    )
+    disruption = _condition(status, "DisruptionTarget")
+    why = str(status.get("reason") or disruption.get("reason") or status.get("phase"))
+    words = status.get("message") or disruption.get("message") or "the kubelet gave no message"
+    reason = Reason.EVICTED
+    if _tells_of_disk(words):
+        reason = Reason.SANDBOX_DISK_FULL
+    elif LOST_NODE_REASONS & {why, str(disruption.get("reason"))}:
+        reason = Reason.NODE_LOST
+    return PodState(Stage.FAILED, reason, f"Sandbox pod {name} has ended ({why}): {_short(words)}")
 
 
 def _unreachable(name: str, pod: Object) -> PodState | None:
@@ -91,7 +106,7 @@ def _unreachable(name: str, pod: Object) -> PodState | None:
     node = _get(pod, "spec").get("nodeName", "")
     return PodState(
         Stage.STARTING,
-        Reason.SANDBOX_UNREACHABLE,
+        Reason.NODE_LOST,
         f"Node {node} does not answer, so sandbox pod {name} may still run there; waiting until "
         "the node is back or the pod is gone. If the node is dead for good, delete the Node "
         f"object, or the pod with: kubectl delete pod {name} --force",
@@ -101,6 +116,14 @@ def _unreachable(name: str, pod: Object) -> PodState | None:
 def _deleting(name: str, pod: Object) -> PodState | None:
     if not _get(pod, "metadata").get("deletionTimestamp"):
         return None
+    disruption = _condition(_get(pod, "status"), "DisruptionTarget")
+    if disruption.get("status") == "True":
+        why = _short(disruption.get("message") or disruption.get("reason") or "no reason given")
+        return PodState(
+            Stage.STARTING,
+            Reason.EVICTED,
+            f"Sandbox pod {name} is being evicted ({why}); waiting until it is gone.",
+        )
     return PodState(
         Stage.STARTING,
         Reason.SANDBOX_RESTARTING,
@@ -167,12 +190,34 @@ def _restart_trouble(name: str, container: Object) -> PodState | None:
     lasting = ours and int(container.get("restartCount") or 0) >= PATIENCE_RESTARTS
     how = f"{ended.get('reason') or 'ended'}, exit code {ended.get('exitCode')}"
     words = f": {_short(ended['message'])}" if ended.get("message") else ""
+    if _out_of_memory(container, ended):
+        return PodState(Stage.STARTING, Reason.SANDBOX_OUT_OF_MEMORY, _killed(name, how))
+    reason = Reason.SANDBOX_FAILED if lasting else Reason.SANDBOX_RESTARTING
     return PodState(
         Stage.BROKEN if lasting else Stage.STARTING,
-        Reason.SANDBOX_FAILED if lasting else Reason.SANDBOX_RESTARTING,
+        Reason.SANDBOX_DISK_FULL if _tells_of_disk(words) else reason,
         f"Container {container.get('name')} of sandbox pod {name} was lost ({how}) and is being "
         f"started again{words}",
     )
+
+
+def _out_of_memory(container: Object, ended: Object) -> bool:
+    """Whether the whole shell container was killed. One process of it is no news of the pod's."""
+    killed = ended.get("reason") == "OOMKilled" or ended.get("exitCode") == KILLED
+    return bool(killed and container.get("name") == build.SHELL)
+
+
+def _killed(name: str, how: str) -> str:
+    return (
+        f"The whole shell container of sandbox pod {name} was killed ({how}), as happens when it "
+        "uses more memory than its limit, and is being started again. If it happens again, raise "
+        "resources.limits.memory of the SandboxClass."
+    )
+
+
+def _tells_of_disk(words: Any) -> bool:
+    text = str(words).lower()
+    return any(part in text for part in DISK_WORDS)
 
 
 def _progress(name: str, status: Object) -> str:

@@ -118,13 +118,37 @@ def test_a_shell_that_was_killed_is_started_again_however_often() -> None:
         container("server", running={}),
         container("shell", 9, waiting=waiting("CrashLoopBackOff"), last=ended("OOMKilled", 137)),
     )
-    assert (found.stage, found.reason) == (Stage.STARTING, Reason.SANDBOX_RESTARTING)
-    assert "OOMKilled, exit code 137" in found.message
+    assert (found.stage, found.reason) == (Stage.STARTING, Reason.SANDBOX_OUT_OF_MEMORY)
+    assert "OOMKilled, exit code 137" in found.message and "limits.memory" in found.message
 
 
 def test_a_shell_that_runs_again_is_still_said_to_restart() -> None:
-    found = state(container("shell", 1, running={}, last=ended("Error", 137)))
+    found = state(container("shell", 1, running={}, last=ended("Error", 1)))
     assert found.reason is Reason.SANDBOX_RESTARTING
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "code", "told"),
+    [
+        ("shell", "OOMKilled", 137, Reason.SANDBOX_OUT_OF_MEMORY),
+        ("shell", "Error", 137, Reason.SANDBOX_OUT_OF_MEMORY),
+        ("shell", "Error", 143, Reason.SANDBOX_RESTARTING),
+        ("shell", "Completed", 0, Reason.SANDBOX_RESTARTING),
+        ("server", "OOMKilled", 137, Reason.SANDBOX_RESTARTING),
+    ],
+)
+def test_a_shell_killed_as_a_whole_is_told_from_one_that_ended(
+    name: str, reason: str, code: int, told: Reason
+) -> None:
+    assert state(container(name, 1, running={}, last=ended(reason, code))).reason is told
+
+
+@pytest.mark.parametrize(
+    "words", ["[Errno 28] No space left on device", "ledger x: database or disk is full"]
+)
+def test_a_container_of_ours_that_found_a_full_disk_says_so(words: str) -> None:
+    found = state(container("server", 1, running={}, last=ended("Error", 1, words)))
+    assert found.reason is Reason.SANDBOX_DISK_FULL and words in found.message
 
 
 @pytest.mark.parametrize(("restarts", "stage"), [(1, Stage.STARTING), (3, Stage.BROKEN)])
@@ -154,10 +178,50 @@ def test_started_containers_wait_for_the_runner() -> None:
     assert "runner has not connected" in found.message
 
 
-def test_an_evicted_pod_has_failed() -> None:
-    found = sandbox_condition(pod("Failed", reason="Evicted", message="Usage exceeds 2Gi."))
-    assert (found.stage, found.reason) == (Stage.FAILED, Reason.SANDBOX_FAILED)
-    assert "Evicted" in found.message and "Usage exceeds 2Gi." in found.message
+@pytest.mark.parametrize(
+    ("why", "message", "reason"),
+    [
+        ("Evicted", "The node was low on resource: memory. Threshold quantity: 100Mi.", "Evicted"),
+        ("Evicted", 'Usage of EmptyDir volume "workspace" exceeds the limit "2Gi".', "DiskFull"),
+        (
+            "Evicted",
+            "Pod ephemeral local storage usage exceeds the total limit of containers 5Gi.",
+            "DiskFull",
+        ),
+        ("Evicted", "The node was low on resource: ephemeral-storage.", "DiskFull"),
+        ("Evicted", "The node had condition: [DiskPressure]. ", "DiskFull"),
+        (
+            "Evicted",
+            'Container shell exceeded its local ephemeral storage limit "1Gi".',
+            "DiskFull",
+        ),
+        ("Terminated", "Pod was terminated in response to imminent node shutdown.", "Evicted"),
+        ("NodeLost", "Node node-1 which was running pod is unresponsive", "NodeLost"),
+    ],
+)
+def test_a_pod_that_has_ended_says_why(why: str, message: str, reason: str) -> None:
+    found = sandbox_condition(pod("Failed", reason=why, message=message))
+    wanted = {"DiskFull": Reason.SANDBOX_DISK_FULL, "NodeLost": Reason.NODE_LOST}
+    assert (found.stage, found.reason) == (Stage.FAILED, wanted.get(reason, Reason.EVICTED))
+    assert why in found.message and message.strip() in found.message
+
+
+def test_a_pod_that_ended_with_its_node_says_so() -> None:
+    gone = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
+            "message": "PodGC: node no longer exists"}  # fmt: skip
+    found = sandbox_condition(pod("Failed", conditions=[gone]))
+    assert (found.stage, found.reason) == (Stage.FAILED, Reason.NODE_LOST)
+    assert "node no longer exists" in found.message
+
+
+def test_a_pod_that_is_drained_is_said_to_be_evicted() -> None:
+    drained = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+               "message": "Eviction API: evicting"}  # fmt: skip
+    dying = pod("Running", conditions=[scheduled(), drained])
+    dying["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    found = sandbox_condition(dying)
+    assert (found.stage, found.reason) == (Stage.STARTING, Reason.EVICTED)
+    assert "Eviction API: evicting" in found.message
 
 
 def test_a_pod_under_deletion_is_waited_for_even_if_it_is_ready() -> None:
@@ -182,7 +246,7 @@ def test_a_pod_on_a_lost_node_may_still_run(deleted: bool) -> None:
     if deleted:
         lost["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     found = sandbox_condition(lost)
-    assert (found.stage, found.reason) == (Stage.STARTING, Reason.SANDBOX_UNREACHABLE)
+    assert (found.stage, found.reason) == (Stage.STARTING, Reason.NODE_LOST)
     assert "node-1" in found.message and "--force" in found.message
 
 
@@ -197,7 +261,7 @@ JSON = st.recursive(
     | st.dictionaries(
         st.sampled_from(
             ["metadata", "status", "phase", "conditions", "type", "containerStatuses", "state",
-             "waiting", "terminated", "reason", "lastState", "name", "exitCode", "restartCount"]
+             "waiting", "terminated", "reason", "message", "lastState", "name", "exitCode", "restartCount"]
         ),
         inner,
         max_size=4,
