@@ -90,7 +90,8 @@ class Digests:
 class Patch:
     """Answer to `Diff`. `patch`: base64 of a git binary patch; `size`: bytes before base64.
 
-    `base`: the commit it applies to. `sha256`: hex digest of the patch's bytes.
+    `base`: the commit it applies to. `sha256`: hex digest of the patch's bytes. `upstream`: the
+    commit that was cloned; empty where the workspace is not from a clone.
     """
 
     id: str
@@ -98,6 +99,7 @@ class Patch:
     patch: str
     size: int
     sha256: str
+    upstream: str = ""
 
 
 @dataclass(frozen=True, slots=True)

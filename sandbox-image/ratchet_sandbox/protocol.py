@@ -84,6 +84,10 @@ WORD_FILE: Final = "/ratchet/control/word"
 LEDGER_FILE: Final = "/ratchet/ledger/ledger.db"
 SECRET_DIR: Final = "/ratchet/secret"
 BASE_REPOSITORY: Final = "/ratchet/runtime/base.git"
+GIT_SECRET_DIR: Final = "/ratchet/git"
+"""Mounted in the container that clones, and in no other."""
+GIT_SCRATCH_DIR: Final = "/ratchet/scratch"
+"""Folder in memory of the same container."""
 
 # How much of anything there may be, in bytes unless the name says otherwise.
 LINE_LIMIT: Final = 8 * 1024 * 1024

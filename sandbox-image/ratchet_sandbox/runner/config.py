@@ -55,3 +55,8 @@ class Config:
     def base(self) -> Path:
         """The bare repository with the base commit."""
         return self.runtime / "base.git"
+
+    @property
+    def clone(self) -> Path:
+        """What the container that clones left for `prepare`: a bare repository."""
+        return self.private / "clone.git"

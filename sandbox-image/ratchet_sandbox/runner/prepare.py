@@ -2,7 +2,6 @@
 
     python3 -m ratchet_sandbox.runner.prepare
 
-The base commit depends on the files alone (fixed author and date), so it is the same each time.
 A workspace that is already this task's is never touched; one of another task is refused.
 """
 
@@ -10,54 +9,60 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from ratchet_sandbox import protocol
-from ratchet_sandbox.runner import bundle, home
+from ratchet_sandbox.runner import base, home
+from ratchet_sandbox.runner.base import NotPrepared, StartFile
 from ratchet_sandbox.runner.config import Config
+from ratchet_sandbox.runner.gitcommand import GitFailed, git
 
 BUNDLE: Final = Path("/opt/ratchet/runtime")
 """Where the runner image keeps the runtime."""
 MODES: Final = {"0644": 0o664, "0755": 0o775}
 """Modes of the manifest, and what is set: the group of the pod's containers may write too."""
-_EXCLUDE: Final = ".ratchet/\n"
-_AUTHOR: Final = {"NAME": "Ratchet", "EMAIL": "ratchet@localhost", "DATE": "946684800 +0000"}
 
 
-class NotPrepared(Exception):
-    """The sandbox cannot be made ready; the message says why and what to do."""
+def prepare(
+    config: Config, *, bundled: Path, start_files: Path, task_uid: str, cloned: bool = False
+) -> None:
+    """Make runtime, base repository and workspace ready. Raises NotPrepared.
 
-
-@dataclass(frozen=True, slots=True)
-class StartFile:
-    """A file of the start workspace. `source` is the name of its content in the files' folder."""
-
-    path: str
-    source: str
-    mode: int
-
-
-def prepare(config: Config, *, bundled: Path, start_files: Path, task_uid: str) -> None:
-    """Make runtime, base repository and workspace ready. Raises NotPrepared."""
-    owner = config.private / "task"
-    known = owner.read_text(encoding="utf-8").strip() if owner.exists() else None
+    `cloned`: the workspace starts from a clone, which `clone` has left in it.
+    """
+    known = prepared_for(config)
     if known not in (None, task_uid):
         raise NotPrepared(
             f"the workspace belongs to task {known}, not to {task_uid}: give each task its own"
         )
     _copy_runtime(bundled, config.runtime)
     files = manifest(start_files / "index.json")
-    _make_base(config, files, start_files)
+    try:
+        if cloned:
+            _from_clone(config, files, start_files, known is None)
+        else:
+            _from_files(config, files, start_files, known is None)
+    except GitFailed as error:
+        raise NotPrepared(str(error)) from error
     if known is None:
-        _fill(config, files, start_files)
         home.arrange(config)
-        owner.write_text(task_uid, encoding="utf-8")  # last: its presence says all is there
+        mark(config, task_uid)  # last: its presence says all is there
+
+
+def prepared_for(config: Config) -> str | None:
+    """The uid of the task whose workspace this is, complete with its files; None if nobody's."""
+    owner = config.private / "task"
+    return owner.read_text(encoding="utf-8").strip() if owner.exists() else None
+
+
+def mark(config: Config, task_uid: str) -> None:
+    """Say that the workspace is this task's and complete."""
+    config.private.mkdir(parents=True, exist_ok=True)
+    (config.private / "task").write_text(task_uid, encoding="utf-8")
 
 
 def manifest(path: Path) -> list[StartFile]:
@@ -95,71 +100,61 @@ def _copy_runtime(bundled: Path, runtime: Path) -> None:
         shutil.copytree(part, runtime / part.name, symlinks=True, dirs_exist_ok=True)
 
 
-def _make_base(config: Config, files: list[StartFile], start_files: Path) -> None:
-    """A bare repository with one commit of the files, made anew each time."""
-    shutil.rmtree(config.base, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=config.runtime) as folder:
-        tree = Path(folder, "tree")
-        tree.mkdir()
-        _write(tree, files, start_files)
-        made = Path(folder, "base.git")
-        _git(config, "init", "--quiet", "--bare", "--template=", "--initial-branch=main", str(made))
-        (made / "info").mkdir()
-        (made / "info" / "exclude").write_text(_EXCLUDE, encoding="utf-8")
-        repository = {"GIT_DIR": str(made), "GIT_WORK_TREE": str(tree)}
-        _git(config, "add", "--all", "--force", ".", folder=tree, repository=repository)
-        content = _git(config, "write-tree", repository=repository)
-        commit = _git(config, "commit-tree", "-m", "base", content, repository=repository)
-        _git(config, "update-ref", "HEAD", commit, repository=repository)
-        made.rename(config.base)
-
-
-def _fill(config: Config, files: list[StartFile], start_files: Path) -> None:
+def _from_files(config: Config, files: Sequence[StartFile], start_files: Path, empty: bool) -> None:
     """The files, and a repository of the model's own beside them."""
-    _write(config.workspace, files, start_files)
+    base.from_files(config, files, start_files)
+    if empty:
+        base.write(config.workspace, files, start_files)
+        own = config.workspace / ".git"
+        shutil.rmtree(own, ignore_errors=True)
+        shutil.copytree(config.base, own)
+        _share_index(config)
+
+
+def _from_clone(config: Config, files: Sequence[StartFile], start_files: Path, empty: bool) -> None:
+    """The clone, checked out with the files on top; its repository becomes the model's own."""
+    if not empty:
+        if not base.upstream(config):
+            raise NotPrepared(f"the base commit of the clone is gone from {config.base}")
+        return
+    if not config.clone.is_dir():
+        raise NotPrepared(f"there is no clone in {config.clone}")
+    base.from_clone(config, files, start_files)
+    _clear(config)
     own = config.workspace / ".git"
-    shutil.rmtree(own, ignore_errors=True)
-    shutil.copytree(config.base, own)
+    config.clone.rename(own)
+    (own / "info").mkdir(exist_ok=True)
+    shutil.copy2(config.base / "info" / "exclude", own / "info" / "exclude")
+    run = partial(git, config.runtime, folder=config.workspace)
     repository = {"GIT_DIR": str(own), "GIT_WORK_TREE": str(config.workspace)}
-    _git(config, "config", "core.bare", "false", repository=repository)
-    # The copied index remembers other files' times. Refreshed once, it spares both repositories
-    # reading every file again. Its time goes with it: git compares with it (racy-git).
-    _git(config, "update-index", "-q", "--refresh", folder=config.workspace, repository=repository)
+    run("read-tree", "HEAD", repository=repository)
+    run("checkout-index", "--all", "--quiet", repository=repository)
+    _share_index(config)
+
+
+def _clear(config: Config) -> None:
+    """Take away what an interrupted preparation left: nothing of it is the task's yet."""
+    for path in config.workspace.iterdir():
+        if path == config.private:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _share_index(config: Config) -> None:
+    """Refresh the index of the model's repository, and give the base repository the same.
+
+    Refreshed once, it spares both reading every file again. Its time goes with it: git compares
+    with it (racy-git).
+    """
+    own = config.workspace / ".git"
+    run = partial(git, config.runtime, folder=config.workspace)
+    repository = {"GIT_DIR": str(own), "GIT_WORK_TREE": str(config.workspace)}
+    run("config", "core.bare", "false", repository=repository)
+    run("update-index", "-q", "--refresh", repository=repository)
     shutil.copy2(own / "index", config.base / "index")
-
-
-def _write(folder: Path, files: list[StartFile], start_files: Path) -> None:
-    for file in files:
-        target = folder / file.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(start_files / file.source, target)
-        target.chmod(file.mode)
-
-
-def _git(
-    config: Config,
-    *arguments: str,
-    folder: Path | None = None,
-    repository: Mapping[str, str] | None = None,
-) -> str:
-    program = bundle.command(config.runtime, "git")
-    if program is None:
-        raise NotPrepared(f"git is missing from the runtime {config.runtime}")
-    identity = {f"GIT_{who}_{k}": v for who in ("AUTHOR", "COMMITTER") for k, v in _AUTHOR.items()}
-    environment = {
-        **bundle.GIT_ENVIRONMENT,
-        "GIT_EXEC_PATH": str(config.runtime / "libexec" / "git-core"),
-        "HOME": str(config.runtime),
-        **identity,
-        **(repository or {}),
-    }
-    done = subprocess.run(
-        [*program, "-c", "core.autocrlf=false", *arguments],
-        env=environment, cwd=folder or config.runtime, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise NotPrepared(f"git {arguments[0]} failed: {done.stderr.strip()}")
-    return done.stdout.strip()
 
 
 def main() -> int:
@@ -169,6 +164,7 @@ def main() -> int:
     parser.add_argument("--runtime", type=Path, default=Path(protocol.RUNTIME_DIR))
     parser.add_argument("--workspace", type=Path, default=Path(protocol.WORKSPACE))
     parser.add_argument("--task-uid", default=os.environ.get("RATCHET_TASK_UID"))
+    parser.add_argument("--cloned", action="store_true", help="the workspace starts from a clone")
     options = parser.parse_args()
     if not options.task_uid:
         parser.error("the task's uid is missing: set RATCHET_TASK_UID or --task-uid")
@@ -178,8 +174,9 @@ def main() -> int:
     )
     try:
         prepare(
-            config, bundled=options.bundle, start_files=options.files, task_uid=options.task_uid
-        )
+            config, bundled=options.bundle, start_files=options.files, task_uid=options.task_uid,
+            cloned=options.cloned,
+        )  # fmt: skip
     except (NotPrepared, OSError) as error:
         print(f"the sandbox could not be prepared: {error}", file=sys.stderr)
         return 1

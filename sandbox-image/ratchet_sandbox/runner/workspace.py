@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from ratchet_sandbox import protocol
-from ratchet_sandbox.runner import bundle, files, home, paths
+from ratchet_sandbox.runner import base as repository
+from ratchet_sandbox.runner import bundle, home, paths, wholefile
 from ratchet_sandbox.runner.config import Config
 from ratchet_sandbox.runner.processes import Children, Completed
 
@@ -109,7 +110,8 @@ async def diff(config: Config, children: Children, id: str) -> protocol.Patch:
         raise Refused("too_large", f"the patch has {patch.size} bytes, over "
                       f"{protocol.PATCH_LIMIT}", patch.size)  # fmt: skip
     data = base64.b64encode(patch.output).decode()
-    return protocol.Patch(id, base, data, patch.size, hashlib.sha256(patch.output).hexdigest())
+    sha256 = hashlib.sha256(patch.output).hexdigest()
+    return protocol.Patch(id, base, data, patch.size, sha256, repository.upstream(config))
 
 
 def digest(config: Config, path: str) -> str | None:
@@ -132,7 +134,7 @@ def read(config: Config, id: str, path: str) -> protocol.File:
     except paths.BadPath as error:
         raise Refused("bad_path", str(error)) from error
     except OSError as error:
-        raise Refused("failed", f"{path}: {files.reason(error)}") from error
+        raise Refused("failed", f"{path}: {wholefile.reason(error)}") from error
     if len(data) > protocol.FILE_LIMIT:
         raise Refused("too_large", f"{path} has {size} bytes, over {protocol.FILE_LIMIT}", size)
     return protocol.File(id, base64.b64encode(data).decode())

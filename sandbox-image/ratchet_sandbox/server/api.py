@@ -183,13 +183,14 @@ async def diff(request: web.Request) -> web.Response:
     patch = _decoded(answer.patch)
     if len(patch) > protocol.PATCH_LIMIT:
         raise refusal.too_large(f"the patch has {len(patch)} bytes", size=len(patch))
-    if not _COMMIT.fullmatch(answer.base):
+    if not all(_COMMIT.fullmatch(one) for one in (answer.base, answer.upstream or answer.base)):
         raise _nonsense("a base commit that is none")
     return web.json_response({
         "base": answer.base,
         "patch": answer.patch,
         "size": len(patch),
         "sha256": hashlib.sha256(patch).hexdigest(),
+        "upstream": answer.upstream,
     })  # fmt: skip
 
 

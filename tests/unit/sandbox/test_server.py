@@ -416,7 +416,9 @@ async def test_the_diff_is_passed_on_with_a_digest_of_our_own(
     runner.say(Patch("7", BASE, patch, 4, "of another question"))
     runner.say(Patch("1", BASE, patch, 999, "a lie"))
     digest = hashlib.sha256(b"diff").hexdigest()
-    assert await asked == (200, {"base": BASE, "patch": patch, "size": 4, "sha256": digest})
+    assert await asked == (
+        200, {"base": BASE, "patch": patch, "size": 4, "sha256": digest, "upstream": ""}
+    )  # fmt: skip
 
 
 async def test_too_large_a_diff_is_said_with_its_size(http: Http, runner: ScriptedRunner) -> None:
