@@ -11,6 +11,7 @@ import pytest
 from ratchet.edges.kube import Kube
 
 from tests.cluster import Cluster, ClusterError, current
+from tests.cluster.networks import Network
 from tests.contract.journal_homes import ClusterHome
 from tests.e2e.crds import install_crds
 
@@ -29,6 +30,29 @@ def cluster() -> Cluster:
         pytest.skip(f"{error} (set RATCHET_NEED_CLUSTER=1 to have this fail)")
     install_crds(found)
     return found
+
+
+@pytest.fixture(scope="session")
+def enforcer(cluster: Cluster) -> Cluster:
+    """The cluster, with a network that enforces NetworkPolicies.
+
+    With another one the test is skipped, unless RATCHET_NEED_ENFORCER says that there has to be one.
+    """
+    if cluster.network == Network.CILIUM.value:
+        return cluster
+    why = f"policies are not enforced here (network: {cluster.network or 'not known'})"
+    advice = "run `make cluster-up NETWORK=cilium`"
+    if os.environ.get("RATCHET_NEED_ENFORCER"):
+        pytest.fail(f"{why}: {advice}")
+    pytest.skip(f"{why}: {advice} (set RATCHET_NEED_ENFORCER=1 to have this fail)")
+
+
+@pytest.fixture(scope="session")
+def no_enforcer(cluster: Cluster) -> Cluster:
+    """The cluster, with a network that enforces no policy; with another one the test is skipped."""
+    if cluster.network != Network.PLAIN.value:
+        pytest.skip(f"needs a network without an enforcer, not {cluster.network or 'an unknown'}")
+    return cluster
 
 
 @pytest.fixture
