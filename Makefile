@@ -73,6 +73,13 @@ unit: $(READY) ## tests that need no cluster
 test-cluster: $(READY) ## tests on the cluster that is up, with the images that are loaded
 	RATCHET_NEED_CLUSTER=1 $(BIN)/pytest -q -m cluster tests
 
+.PHONY: test-network
+test-network: $(READY) ## tests that need a network which enforces policies, on a cluster of their own
+	@RATCHET_CLUSTER=network RATCHET_NETWORK=cilium $(PYTHON) -m tools.with_cluster $(SELF) images load test-network-only
+.PHONY: test-network-only
+test-network-only:
+	RATCHET_NEED_CLUSTER=1 RATCHET_NEED_ENFORCER=1 $(BIN)/pytest -q -m cluster tests/e2e/network
+
 .PHONY: bench
 bench: $(READY) ## time and writes per turn, on the cluster; writes build/bench.json
 	@$(PYTHON) -m tools.with_cluster $(SELF) images load bench-only
