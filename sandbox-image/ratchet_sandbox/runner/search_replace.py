@@ -86,7 +86,8 @@ def _whole_lines(text: str, at: int, block: Block) -> int:
     """Where the match ends; an empty REPLACE for whole lines takes their last line end too."""
     end = at + len(block.search)
     starts_line = at == 0 or text[at - 1] == "\n"
-    return end + (not block.replace and starts_line and text.startswith("\n", end))
+    whole = starts_line and not block.search.endswith("\n") and text.startswith("\n", end)
+    return end + (whole and not block.replace)
 
 
 def _before(text: str, plain: str, at: int) -> int:
