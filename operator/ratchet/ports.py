@@ -25,7 +25,7 @@ from typing import Protocol
 
 from ratchet.core.conditions import Reason
 from ratchet.core.config import Config, ModelConfig
-from ratchet.core.facts import Asking, CallOrder, Receipt, SandboxRef
+from ratchet.core.facts import Asking, CallOrder, NetworkVerdict, Receipt, SandboxRef
 from ratchet.core.records import End, Patch, Record, Rerun, Result, Start, Turn
 from ratchet.core.replies import ModelFailure, RawReply
 from ratchet.core.status import Summary
@@ -189,6 +189,12 @@ class Sandbox(Protocol):
 
     async def changed(self, wanted: SandboxRef) -> None:
         """Wait until the pod may have changed (a watch event, or a short while)."""
+
+    async def network(self) -> NetworkVerdict:
+        """Whether the network policy of the sandbox that answered last holds, as it found out.
+
+        Takes some seconds. What the sandbox cannot find out is Unknown, and no error.
+        """
 
     async def run(self, order: CallOrder) -> Receipt:
         """Submit a call (or find it submitted) and wait for its end, however long that takes."""

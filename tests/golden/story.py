@@ -93,6 +93,8 @@ _WORDS: dict[type, Callable[..., str]] = {
     e.SandboxVanished: lambda x: f"sandbox {x.generation} is gone",
     e.SandboxUnreachable: lambda x: f"the sandbox does not answer: {x.message}",
     e.SandboxChanged: lambda _: "the sandbox may have changed",
+    e.NetworkLearned: lambda x: f"sandbox {x.generation}'s network: {x.verdict.enforcement}",
+    e.NetworkUnlearned: lambda x: f"sandbox {x.generation} does not say how its network is",
     e.LedgerBound: lambda x: f"the status names ledger {x.sandbox.ledger}",
     e.GenerationRaised: lambda x: f"the status names sandbox {x.sandbox.generation}",
     e.CallEnded: _ended,

@@ -130,6 +130,8 @@ async def _route(pod: Pod, server: Server, what: str, query: Query, body: Query)
     match method, parts:
         case "GET", ["info"]:
             return _info(pod, server)
+        case "GET", ["network"]:
+            return {"verdict": "Enforced", "message": "Nothing could be reached."}
         case "PUT", ["epoch"]:
             calls.fence(body["epoch"], body["ledger"])
             return {"epoch": pod.ledger.epoch}

@@ -257,7 +257,7 @@ class Condition(Model):
     """One aspect of the task's state, as Kubernetes tools read it."""
 
     type: ConditionType
-    """Which aspect: Ready, Reconciling, Stalled, Complete, Failed or Finished."""
+    """Which aspect: Ready, Reconciling, Stalled, Complete, Failed, Finished or NetworkEnforced."""
     status: ConditionStatus
     """True, False or Unknown."""
     observed_generation: Annotated[int, Field(ge=-1)] | None = None

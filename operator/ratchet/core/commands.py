@@ -88,6 +88,17 @@ class AwaitSandbox:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnNetwork:
+    """Have the sandbox of this generation find out whether its network policy holds.
+
+    Ends in NetworkLearned or NetworkUnlearned.
+    """
+
+    interruptible: ClassVar[bool] = True
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class BindLedger:
     """Write the ledger's id into the status, before the first call goes there."""
 
@@ -163,6 +174,7 @@ Command = (
     | StoreEnd
     | PrepareSandbox
     | AwaitSandbox
+    | LearnNetwork
     | BindLedger
     | RaiseGeneration
     | RunCall

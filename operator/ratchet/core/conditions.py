@@ -51,6 +51,7 @@ class ConditionType(StrEnum):
     COMPLETE = "Complete"
     FAILED = "Failed"
     FINISHED = "Finished"
+    NETWORK_ENFORCED = "NetworkEnforced"
 
 
 CONDITION_TYPES: Final[Mapping[ConditionType, str]] = MappingProxyType(
@@ -61,6 +62,10 @@ CONDITION_TYPES: Final[Mapping[ConditionType, str]] = MappingProxyType(
         ConditionType.COMPLETE: "True when the task has succeeded; absent otherwise.",
         ConditionType.FAILED: "True when the task failed or was cancelled; absent otherwise.",
         ConditionType.FINISHED: "True when the task has ended, either way; absent until then.",
+        ConditionType.NETWORK_ENFORCED: (
+            "True when the sandbox tried what its network policy denies and could reach none of it,"
+            " False when it could, Unknown when it could not be tried; absent until it was."
+        ),
     }
 )
 
@@ -82,6 +87,7 @@ class Reason(StrEnum):
     CLASS_NOT_FOUND = "ClassNotFound"
     SECRET_NOT_FOUND = "SecretNotFound"
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
+    SERVICE_NOT_FOUND = "ServiceNotFound"
     IMAGE_UNAVAILABLE = "ImageUnavailable"
     SANDBOX_UNSCHEDULABLE = "SandboxUnschedulable"
     SANDBOX_RESTARTING = "SandboxRestarting"
@@ -114,8 +120,13 @@ class Reason(StrEnum):
     UNKNOWN_OUTCOME = "UnknownOutcome"
     SANDBOX_FAILED = "SandboxFailed"
     SANDBOX_LOST = "SandboxLost"
+    NETWORK_NOT_ENFORCED = "NetworkNotEnforced"
     RESULT_LOST = "ResultLost"
     INTERNAL_ERROR = "InternalError"
+    # Why NetworkEnforced is what it is.
+    POLICY_ENFORCED = "PolicyEnforced"
+    POLICY_IGNORED = "PolicyIgnored"
+    PROBE_INCONCLUSIVE = "ProbeInconclusive"
 
 
 REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
@@ -144,6 +155,9 @@ REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
         ),
         Reason.CONFIG_MAP_NOT_FOUND: (
             "A ConfigMap, or the key in it, that spec.files names is missing; create it."
+        ),
+        Reason.SERVICE_NOT_FOUND: (
+            "A Service that egress of the SandboxClass names is missing; create it."
         ),
         Reason.IMAGE_UNAVAILABLE: (
             "An image of the sandbox cannot be pulled; check its name and the pull secrets of the"
@@ -244,6 +258,11 @@ REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
             "The sandbox was lost with its workspace, and workspace.onLoss of the SandboxClass is"
             " Fail; create the task again, or use a class whose workspace is on a volumeClaim."
         ),
+        Reason.NETWORK_NOT_ENFORCED: (
+            "The SandboxClass has requireEnforcedNetwork, and its sandbox could reach what its"
+            " network policy denies, or could not find out; use a network plugin that enforces"
+            " policies, or a class that does not require it."
+        ),
         Reason.RESULT_LOST: (
             "The sandbox was gone before the result could be taken out of it; create the task"
             " again."
@@ -251,6 +270,17 @@ REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.INTERNAL_ERROR: (
             "The operator came upon a fault of its own; its log, under the uid of the task, has"
             " the details."
+        ),
+        Reason.POLICY_ENFORCED: (
+            "The sandbox could reach nothing of what it tried that its network policy denies."
+        ),
+        Reason.POLICY_IGNORED: (
+            "The sandbox could reach what its network policy denies: the network plugin of the"
+            " cluster does not enforce policies, or another policy of the namespace allows it."
+        ),
+        Reason.PROBE_INCONCLUSIVE: (
+            "Whether the network policy of the sandbox holds could not be found out; the message"
+            " says why."
         ),
     }
 )

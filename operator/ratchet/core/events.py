@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ratchet.core.conditions import Reason
-from ratchet.core.facts import Asking, Receipt, SandboxRef
+from ratchet.core.facts import Asking, NetworkVerdict, Receipt, SandboxRef
 from ratchet.core.records import End, Patch, Reply, Turn
 from ratchet.core.replies import ModelFailure
 
@@ -131,6 +131,23 @@ class SandboxChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkLearned:
+    """The sandbox of this generation has found out whether its network policy holds."""
+
+    generation: int
+    verdict: NetworkVerdict
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkUnlearned:
+    """The sandbox did not say what it found out about its network this time."""
+
+    generation: int
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerBound:
     """The status names the ledger of the current generation."""
 
@@ -219,6 +236,8 @@ Event = (
     | SandboxVanished
     | SandboxUnreachable
     | SandboxChanged
+    | NetworkLearned
+    | NetworkUnlearned
     | LedgerBound
     | GenerationRaised
     | CallEnded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,25 @@ class SandboxRef:
     generation: int = 1
     ledger: str = ""
     pod: str = ""
+
+
+class Enforcement(StrEnum):
+    """Whether a sandbox's network policy holds, as far as trying can tell."""
+
+    ENFORCED = "Enforced"
+    """Nothing that it denies could be reached."""
+    OPEN = "Open"
+    """Something that it denies could be reached."""
+    UNKNOWN = "Unknown"
+    """It could not be tried, or that told nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkVerdict:
+    """What a sandbox found out about its network, and the sentence why."""
+
+    enforcement: Enforcement
+    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from ratchet.core.commands import (
     Command,
     Conclude,
     InterruptCall,
+    LearnNetwork,
     MarkAsking,
     PrepareSandbox,
     RaiseGeneration,
@@ -182,6 +183,8 @@ def _keep_sandbox(state: State, now: datetime) -> Iterator[Command]:
         case SandboxPhase.READY:
             if not sandbox.ref.ledger:
                 yield BindLedger(replace(sandbox.ref, ledger=sandbox.message))
+            if sandbox.network is None and not sandbox.network_backoff.blocks(now):
+                yield LearnNetwork(sandbox.ref.generation)
         case SandboxPhase.GONE:
             if _settled(state):
                 yield RaiseGeneration(SandboxRef(sandbox.ref.generation + 1))
@@ -204,7 +207,7 @@ def _run_calls(state: State) -> Iterator[Command]:
     for rerun in state.reruns[:1]:
         yield StoreRerun(rerun, turn)
     rest = missing(state)
-    if not rest or state.reruns or not state.sandbox.usable:
+    if not rest or state.reruns or not state.sandbox.usable or not state.confined:
         return
     if state.look is not None:
         yield CheckFile(state.look.key, state.look.path, state.look.before)
@@ -351,6 +354,7 @@ def wake(state: State, now: datetime) -> datetime | None:
         state.model_backoff.until,
         state.journal_backoff.until,
         state.sandbox.backoff.until,
+        state.sandbox.network_backoff.until,
         _grace_ends(state),
     ]
     return min((moment for moment in times if moment is not None and moment > now), default=None)

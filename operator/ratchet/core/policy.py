@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from ratchet.core.conditions import Reason
 from ratchet.core.config import Completion, Config, OnLoss, UnknownPolicy
-from ratchet.core.facts import Receipt, SandboxRef
+from ratchet.core.facts import Enforcement, NetworkVerdict, Receipt, SandboxRef
 from ratchet.core.keys import call_key
 from ratchet.core.records import Call, EndOutcome, Outcome, Rerun, Result, Turn, Verdict
 from ratchet.core.replies import FailureKind, ModelFailure
@@ -24,6 +24,8 @@ MAX_GENERATIONS = 5
 """Sandboxes of one task."""
 MAX_PATCH_TRIES = 8
 """Tries to get the patch out of a sandbox that answers; with the pauses between, some 16 s."""
+MAX_NETWORK_TRIES = 8
+"""Tries to learn of a sandbox that answers whether its network policy holds; some 16 s."""
 START_GRACE = timedelta(minutes=10)
 """How long a sandbox may take to start, and one that was used to come back."""
 IMAGE_GRACE = timedelta(seconds=60)
@@ -139,6 +141,19 @@ def after_loss(config: Config, lost: SandboxRef, message: str) -> Stop | None:
             f"The sandbox was lost with its workspace, and workspace.onLoss is Fail: {message}",
         )
     return None
+
+
+def after_network(config: Config, verdict: NetworkVerdict) -> Stop | None:
+    """What it means for the task whether its sandbox's network policy holds."""
+    if not config.sandbox.require_enforced_network:
+        return None
+    if verdict.enforcement is Enforcement.ENFORCED:
+        return None
+    return fail(
+        Reason.NETWORK_NOT_ENFORCED,
+        "The SandboxClass has requireEnforcedNetwork, and that the sandbox's network policy holds "
+        f"is not what was found: {verdict.message}",
+    )
 
 
 def limit_reached(config: Config, tally: Tally) -> Stop | None:

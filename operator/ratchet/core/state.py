@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from ratchet.core.config import Config
-from ratchet.core.facts import Asking, SandboxRef
+from ratchet.core.facts import Asking, Enforcement, NetworkVerdict, SandboxRef
 from ratchet.core.policy import Look, Stop
 from ratchet.core.records import Call, End, Patch, Reply, Rerun, Result, Turn
 from ratchet.core.tally import Tally
@@ -65,6 +65,9 @@ class Sandbox:
     message: str = ""
     hopeless: bool = False
     backoff: Backoff = Backoff()
+    network: NetworkVerdict | None = None
+    """Whether its network policy holds; None until it was tried by this owner, in this pod."""
+    network_backoff: Backoff = Backoff()
     before: str = ""
     """What became of the sandbox before this one, if there was one."""
 
@@ -137,6 +140,13 @@ class State:
     def over(self) -> bool:
         """Whether nothing is left to do here."""
         return self.lost or self.removed
+
+    @property
+    def confined(self) -> bool:
+        """Whether calls may go to the sandbox as far as its network is concerned."""
+        verdict = self.sandbox.network
+        enforced = verdict is not None and verdict.enforcement is Enforcement.ENFORCED
+        return enforced or not self.config.sandbox.require_enforced_network
 
 
 def missing(state: State) -> tuple[Call, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from ratchet.core.conditions import ConditionType, Phase, Reason
+from ratchet.core.facts import Enforcement
 from ratchet.core.records import End, EndOutcome
 from ratchet.core.replies import Usage
 from ratchet.core.state import Sandbox, SandboxPhase, State, missing
@@ -19,7 +21,8 @@ class Condition:
     """A condition without its times, which the writer knows from what it wrote before."""
 
     type: ConditionType
-    status: bool
+    status: bool | None
+    """None is Unknown."""
     reason: Reason
     message: str
 
@@ -55,9 +58,13 @@ class Summary:
     """Whether a model request may be under way; if not, no mark of one may stay in the status."""
 
     @property
-    def urgent(self) -> tuple[Phase, tuple[tuple[ConditionType, bool, Reason], ...]]:
-        """The part of which a change is written at once; the rest may wait a second."""
-        return self.phase, tuple((c.type, c.status, c.reason) for c in self.conditions)
+    def urgent(self) -> tuple[Phase, tuple[tuple[ConditionType, bool | None, Reason], ...]]:
+        """The part of which a change is written at once; the rest may wait a second.
+
+        What was learned of the network is of the rest: where it matters the phase changes with it.
+        """
+        told = (c for c in self.conditions if c.type is not ConditionType.NETWORK_ENFORCED)
+        return self.phase, tuple((c.type, c.status, c.reason) for c in told)
 
 
 def summarise(state: State, now: datetime) -> Summary:
@@ -74,7 +81,7 @@ def summarise(state: State, now: datetime) -> Summary:
         usage=tally.usage,
         lost_requests=state.lost_requests,
         unknown_outcomes=tally.unknown,
-        conditions=_conditions(phase, reason, message),
+        conditions=_conditions(phase, reason, message) + _network(state.sandbox),
         asks=not state.model_backoff.blocks(now),
         result=_result(state.end) if state.end is not None else None,
     )
@@ -129,7 +136,8 @@ def _doing(state: State) -> str:
         return ""
     rest = missing(state)
     if rest:
-        return f"Tool:{rest[0].tool}" if state.sandbox.usable else "Sandbox"
+        ready = state.sandbox.usable and state.confined
+        return f"Tool:{rest[0].tool}" if ready else "Sandbox"
     return "Model"
 
 
@@ -154,6 +162,23 @@ def _conditions(phase: Phase, reason: Reason, message: str) -> tuple[Condition, 
         case _:
             table = {ConditionType.READY: False, ConditionType.RECONCILING: True}
     return tuple(Condition(kind, value, reason, message) for kind, value in table.items())
+
+
+_ENFORCEMENT: Mapping[Enforcement, tuple[bool | None, Reason]] = {
+    Enforcement.ENFORCED: (True, Reason.POLICY_ENFORCED),
+    Enforcement.OPEN: (False, Reason.POLICY_IGNORED),
+    Enforcement.UNKNOWN: (None, Reason.PROBE_INCONCLUSIVE),
+}
+
+
+def _network(sandbox: Sandbox) -> tuple[Condition, ...]:
+    """What the sandbox found out about its network, once it has."""
+    verdict = sandbox.network
+    if verdict is None:
+        return ()
+    status, reason = _ENFORCEMENT[verdict.enforcement]
+    message = _short(verdict.message)
+    return (Condition(ConditionType.NETWORK_ENFORCED, status, reason, message),)
 
 
 def _result(end: End) -> ResultSummary | None:

@@ -21,7 +21,7 @@ import aiohttp
 from pydantic import BaseModel, Field, ValidationError
 from yarl import URL
 
-from ratchet.core.facts import CallOrder, Receipt
+from ratchet.core.facts import CallOrder, Enforcement, NetworkVerdict, Receipt
 from ratchet.edges.certificates import Identity, pinned_context
 from ratchet.ports import SandboxAway, SandboxRefused
 
@@ -32,6 +32,8 @@ ANSWER_TIMEOUT_S: Final = 10.0
 WAIT_S: Final = 25.0
 """Longest wait that the server grants in one request."""
 DIFF_TIMEOUT_S: Final = 70.0
+SOFT_TIMEOUT_S: Final = 30.0
+"""How long a command is waited for before it is left running, where the model does not say."""
 IDLE_CONNECTION_S: Final = 300.0
 AWAY_CODES: Final = frozenset({"runner_away", "ledger_failed"})
 """The server's own trouble, which may pass: the pod is to be looked at, then asked again."""
@@ -60,11 +62,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """The workspace's changes: a git binary patch against the commit `base`."""
+    """The workspace's changes: a git binary patch against the commit `base`.
+
+    `upstream`: the commit that was cloned; empty where the workspace is not from a clone.
+    """
 
     base: str
     patch: bytes
     sha256: str
+    upstream: str = ""
 
 
 def new_session() -> aiohttp.ClientSession:
@@ -112,13 +118,20 @@ class SandboxClient:
         """Make our epoch the lowest that this sandbox still listens to."""
         await self._ask("PUT", "/v1/epoch", _EpochBody, body=self._fence())
 
+    async def network(self, wait: float = WAIT_S) -> NetworkVerdict | None:
+        """Whether the pod's network policy holds; None if that is still being tried after `wait`."""
+        where, timeout_s = "/v1/network", wait + ANSWER_TIMEOUT_S
+        query = {"wait": wait}
+        found = await self._ask("GET", where, _NetworkBody, query=query, timeout_s=timeout_s)
+        return found.found()
+
     async def submit(self, order: CallOrder, hard_timeout_s: float, wait: float = WAIT_S) -> Found:
         """Have the call run, unless its key is known. Answers when it has ended or `wait` is over."""
         body = {
             "tool": order.tool,
             "arguments": order.arguments,
             "digest": order.digest,
-            "softTimeoutSeconds": hard_timeout_s,
+            "softTimeoutSeconds": min(SOFT_TIMEOUT_S, hard_timeout_s),
             "hardTimeoutSeconds": hard_timeout_s,
             **self._fence(),
         }
@@ -152,7 +165,7 @@ class SandboxClient:
             raise self._nonsense("GET /v1/diff", "the patch is not base64") from error
         if hashlib.sha256(patch).hexdigest() != found.sha256:
             raise self._nonsense("GET /v1/diff", "the patch does not have its digest")
-        return Diff(found.base, patch, found.sha256)
+        return Diff(found.base, patch, found.sha256, found.upstream)
 
     async def read_file(self, path: str) -> bytes:
         """A file of the workspace, at most 1 MiB. SandboxRefused `not_found`, `bad_path`, ..."""
@@ -288,6 +301,18 @@ class _EpochBody(BaseModel):
     epoch: int
 
 
+class _NetworkBody(BaseModel):
+    verdict: str
+    message: str
+
+    def found(self) -> NetworkVerdict | None:
+        if self.verdict == "Probing":
+            return None
+        if self.verdict not in list(Enforcement):
+            return NetworkVerdict(Enforcement.UNKNOWN, f"{self.verdict}: {self.message}")
+        return NetworkVerdict(Enforcement(self.verdict), self.message)
+
+
 class _DigestBody(BaseModel):
     digest: str | None
 
@@ -296,6 +321,7 @@ class _DiffBody(BaseModel):
     base: str
     patch: str
     sha256: str
+    upstream: str = ""
 
 
 class _ErrorBody(BaseModel):

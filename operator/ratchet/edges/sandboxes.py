@@ -15,7 +15,7 @@ from ratchet.build.podstate import PodState, Stage, sandbox_condition
 from ratchet.build.settings import SandboxSettings
 from ratchet.core.conditions import Reason
 from ratchet.core.config import Config
-from ratchet.core.facts import CallOrder, Receipt, SandboxRef
+from ratchet.core.facts import CallOrder, Enforcement, NetworkVerdict, Receipt, SandboxRef
 from ratchet.core.records import Outcome, Patch
 from ratchet.edges.certificates import server_name
 from ratchet.edges.kube import Api
@@ -38,6 +38,10 @@ INTERRUPT_S: Final = 4.5
 """Within what the end of an interrupted call must be known; the port grants 5 s."""
 PATCH_INLINE_MAX: Final = 100 * 1024
 """Largest patch, in bytes, that goes into the journal."""
+
+NETWORK_UNTOLD: Final = NetworkVerdict(
+    Enforcement.UNKNOWN, f"The sandbox did not say within {WAIT_S:g} s what it found out."
+)
 
 Seen = SandboxReady | SandboxPending | SandboxGone
 
@@ -148,7 +152,7 @@ class KubeSandbox:
             elif await pods.leftover(generation):
                 made = ""
             else:
-                made = await pods.create(generation, config.sandbox, files)
+                made = await pods.create(generation, config.sandbox, files, config.git)
         except FileMissing as missing:
             return SandboxPending(Reason.CONFIG_MAP_NOT_FOUND, str(missing), hopeless=True)
         except Refused as refused:
@@ -233,6 +237,9 @@ class KubeSandbox:
                 f"call {key} waits: the shell container of sandbox {client.pod} is not connected, "
                 "it may be restarting"
             )
+
+    async def network(self) -> NetworkVerdict:
+        return await self._client.network() or NETWORK_UNTOLD
 
     async def interrupt(self, order: CallOrder) -> Receipt | None:
         try:

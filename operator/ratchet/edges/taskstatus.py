@@ -153,16 +153,22 @@ def outlook_fields(
     """Phase, reason, message and conditions, with the time of the end if it is one."""
     seen = generation(current)
     before = status(current)
+    ended = phase in TERMINAL_PHASES
+    written = before.get("conditions") or ()
     fields: Fields = {
         "observedGeneration": seen,
         "phase": phase.value,
         "reason": reason.value,
         "message": _short(message, STATUS_MESSAGE) or None,
-        "conditions": _conditions(conditions, before.get("conditions") or (), seen, now),
+        "conditions": _conditions(conditions, written, seen, now)
+        + (_of_the_network(conditions, written) if ended else []),
     }
-    if phase in TERMINAL_PHASES:
+    if ended:
         fields["completionTime"] = before.get("completionTime") or rfc3339(now)
     return fields
+
+
+_STATUS = {True: "True", False: "False", None: "Unknown"}
 
 
 def _conditions(
@@ -172,15 +178,23 @@ def _conditions(
     return [
         {
             "type": condition.type.value,
-            "status": str(condition.status),
+            "status": _STATUS[condition.status],
             "observedGeneration": generation,
-            "lastTransitionTime": times.get((condition.type, str(condition.status)))
+            "lastTransitionTime": times.get((condition.type, _STATUS[condition.status]))
             or rfc3339(now),
             "reason": condition.reason.value,
             "message": _short(condition.message, CONDITION_MESSAGE),
         }
         for condition in wanted
     ]
+
+
+def _of_the_network(wanted: Sequence[Condition], before: Sequence[Object]) -> list[dict[str, Any]]:
+    """What an earlier owner wrote of the sandbox's network: who only writes the end did not try it."""
+    kind = ConditionType.NETWORK_ENFORCED
+    if any(condition.type is kind for condition in wanted):
+        return []
+    return [dict(condition) for condition in before if condition.get("type") == kind]
 
 
 def _result(task: TaskRef, result: ResultSummary) -> dict[str, Any]:

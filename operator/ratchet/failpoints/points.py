@@ -46,6 +46,8 @@ class Point(StrEnum):
     """Making the pod's Secret, the last of its parts."""
     PREPARE_EPOCH = "prepare.epoch"
     """Raising the epoch at the sandbox's server."""
+    NETWORK = "network"
+    """Asking the sandbox whether its network policy holds."""
     RUN = "run"
     """Submitting a call and waiting for its end."""
     INTERRUPT = "interrupt"

@@ -12,7 +12,7 @@ from typing import Any
 
 from ratchet.core.conditions import Reason
 from ratchet.core.config import Config
-from ratchet.core.facts import CallOrder, Receipt, SandboxRef
+from ratchet.core.facts import CallOrder, Enforcement, NetworkVerdict, Receipt, SandboxRef
 from ratchet.core.records import Outcome, Patch
 from ratchet.failpoints import Point, step
 from ratchet.ports import (
@@ -26,6 +26,7 @@ from ratchet.ports import (
     TaskRef,
 )
 
+ENFORCED = NetworkVerdict(Enforcement.ENFORCED, "Nothing that is denied could be reached.")
 Tool = Callable[["FakePod", CallOrder], Receipt]
 
 
@@ -92,6 +93,10 @@ class FakeSandboxes:
     waits: tuple[Reason, str] | None = None
     """What is said of a pod that is not ready, and with `hopeless` that waiting does not help."""
     hopeless: bool = False
+    network: NetworkVerdict = ENFORCED
+    """What each sandbox finds out about its network."""
+    network_s: float = 0.0
+    """How long that takes."""
     look_again_s: float = 0.1
     """How long a loop waits for a pod of which it hears nothing."""
     pods: dict[tuple[str, int], FakePod] = field(default_factory=dict)
@@ -204,6 +209,11 @@ class FakeSandbox:
 
     async def changed(self, wanted: SandboxRef) -> None:
         await asyncio.sleep(self.home.look_again_s)
+
+    async def network(self) -> NetworkVerdict:
+        await asyncio.sleep(self.home.network_s)
+        self._pod()
+        return self.home.network
 
     async def run(self, order: CallOrder) -> Receipt:
         self.home.fault("before:run")

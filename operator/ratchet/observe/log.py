@@ -80,6 +80,9 @@ def _fields(event: e.Event) -> dict[str, Any] | None:
             return {"generation": ref.generation, "ledger": ref.ledger, "pod": ref.pod}
         case e.SandboxUnreachable(message=message) | e.JournalBroken(message):
             return {"message": message}
+        case e.NetworkLearned(generation, verdict):
+            found = {"enforcement": verdict.enforcement.value, "message": verdict.message}
+            return {"generation": generation, **found}
         case e.JournalFailed() | e.OwnerLost() | e.GenerationRaised() | e.LedgerBound():
             return {}
         case _:

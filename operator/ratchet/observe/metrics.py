@@ -15,6 +15,7 @@ ENDS = Counter("ratchet_tasks_ended", "Tasks ended.", ["outcome", "reason"])
 FAILURES = Counter("ratchet_model_failures", "Model requests without a reply.", ["kind"])
 UNKNOWN = Counter("ratchet_unknown_outcomes", "Calls whose outcome could not be known.")
 RERUNS = Counter("ratchet_reruns", "Deliberate, recorded re-runs of calls.")
+NETWORKS = Counter("ratchet_sandbox_networks", "What sandboxes found out.", ["enforcement"])
 LOOPS = Gauge("ratchet_task_loops", "Tasks that this process runs now.")
 
 
@@ -32,6 +33,8 @@ def listener(event: e.Event, state: State) -> None:
                 CALLS.labels(tools.get(result.index, ""), result.outcome.value).inc()
                 if result.outcome is Outcome.UNKNOWN:
                     UNKNOWN.inc()
+        case e.NetworkLearned(verdict=verdict):
+            NETWORKS.labels(verdict.enforcement.value).inc()
         case e.RerunStored():
             RERUNS.inc()
         case e.EndStored(end):

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from ratchet.core.conditions import TERMINAL_PHASES, Phase
 from ratchet.core.config import Config
-from ratchet.core.facts import Asking, CallOrder, Receipt, SandboxRef
+from ratchet.core.facts import Asking, CallOrder, NetworkVerdict, Receipt, SandboxRef
 from ratchet.core.records import End, Patch, Rerun, Result, Turn
 from ratchet.core.replies import FailureKind, ModelFailure, RawReply
 from ratchet.core.status import Summary
@@ -174,6 +174,9 @@ class FailingSandbox:
 
     async def changed(self, wanted: SandboxRef) -> None:
         await self.inner.changed(wanted)
+
+    async def network(self) -> NetworkVerdict:
+        return await step(Point.NETWORK, self.inner.network, SandboxAway)
 
     async def run(self, order: CallOrder) -> Receipt:
         return await step(Point.RUN, lambda: self.inner.run(order), SandboxAway)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from ratchet.core import commands as c
 from ratchet.core import events as e
-from ratchet.core.facts import Receipt
+from ratchet.core.facts import Enforcement, NetworkVerdict, Receipt
 from ratchet.core.records import Outcome
 from ratchet.core.state import State
 from ratchet.ports import SandboxRefused
@@ -19,6 +19,8 @@ def sandbox_away(command: c.Command, message: str, now: datetime) -> e.Event:
     """The sandbox did not do it this time."""
     if isinstance(command, c.TakePatch):
         return e.PatchFailed(message, now)
+    if isinstance(command, c.LearnNetwork):
+        return e.NetworkUnlearned(command.generation, message, now)
     return e.SandboxUnreachable(message, now)
 
 
@@ -38,6 +40,8 @@ def sandbox_refused(
             return e.PatchTaken(None, text)
         case code, c.RunCall(order) if code in NEVER_RUN:
             return e.CallEnded(Receipt(order.key, Outcome.DENIED, f"[not run] {text}"))
+        case _, c.LearnNetwork(generation):
+            return e.NetworkLearned(generation, NetworkVerdict(Enforcement.UNKNOWN, text))
         case _, c.CheckFile(key):
             return e.CallEnded(Receipt(key, Outcome.UNKNOWN, text))
         case _:

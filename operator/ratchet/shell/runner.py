@@ -356,6 +356,7 @@ class Runner:
         self,
         command: c.PrepareSandbox
         | c.AwaitSandbox
+        | c.LearnNetwork
         | c.RunCall
         | c.InterruptCall
         | c.CheckFile
@@ -369,6 +370,8 @@ class Runner:
             case c.AwaitSandbox(ref):
                 await sandbox.changed(ref)
                 return e.SandboxChanged()
+            case c.LearnNetwork(generation):
+                return e.NetworkLearned(generation, await sandbox.network())
             case c.RunCall(order):
                 return e.CallEnded(await sandbox.run(order))
             case c.InterruptCall():

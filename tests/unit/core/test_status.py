@@ -34,8 +34,11 @@ from tests.unit.core.world import (
 T, F = True, False
 
 
-def table(conditions: tuple[Condition, ...]) -> dict[str, bool]:
-    return {str(condition.type): condition.status for condition in conditions}
+def table(conditions: tuple[Condition, ...]) -> dict[str, bool | None]:
+    """All but what is said of the sandbox's network (test_network.py)."""
+    kinds = {str(condition.type): condition.status for condition in conditions}
+    kinds.pop(ConditionType.NETWORK_ENFORCED, None)
+    return kinds
 
 
 async def summary_at(world: World, kind: type[e.Event]) -> Summary:

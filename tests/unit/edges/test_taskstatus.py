@@ -7,10 +7,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ratchet.api.task import AgentTaskStatus
-from ratchet.core.conditions import Phase, Reason
+from ratchet.core.conditions import ConditionType, Phase, Reason
 from ratchet.core.facts import Asking, SandboxRef
 from ratchet.core.replies import Usage
-from ratchet.core.status import ResultSummary, Summary, conditions_of_failure, conditions_of_wait
+from ratchet.core.status import (
+    Condition,
+    ResultSummary,
+    Summary,
+    conditions_of_failure,
+    conditions_of_wait,
+)
 from ratchet.edges import taskstatus as ts
 from ratchet.ports import TaskRef
 
@@ -68,6 +74,27 @@ def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
     assert times["Ready"] == "2026-03-01T12:00:00Z"  # False before and after
     assert times["Reconciling"] == times["Finished"] == "2026-03-01T13:00:00Z"
     assert {c["observedGeneration"] for c in second["status"]["conditions"]} == {4}
+
+
+def test_what_is_known_of_the_network_is_true_false_or_unknown() -> None:
+    for known, word in ((True, "True"), (False, "False"), (None, "Unknown")):
+        found = Condition(ConditionType.NETWORK_ENFORCED, known, Reason.PROBE_INCONCLUSIVE, "x")
+        summary = replace(RUNNING, conditions=(*RUNNING.conditions, found))
+        written = ts.summary_fields(TASK, task(), summary, NOON)["conditions"]
+        assert [c["status"] for c in written if c["type"] == "NetworkEnforced"] == [word]
+
+
+def test_who_only_writes_the_end_leaves_what_was_found_out_of_the_network() -> None:
+    found = Condition(ConditionType.NETWORK_ENFORCED, True, Reason.POLICY_ENFORCED, "x")
+    summary = replace(RUNNING, conditions=(*RUNNING.conditions, found))
+    first = after(task(), ts.summary_fields(TASK, task(), summary, NOON))
+    (kept,) = first["status"]["conditions"][2:]
+    assert ts.summary_fields(TASK, first, ENDED, LATER)["conditions"][-1] == kept
+    going_on = ts.summary_fields(TASK, first, RUNNING, LATER)["conditions"]
+    assert kept not in going_on, "a new owner, or a new sandbox, has not tried it yet"
+    knows = replace(ENDED, conditions=(*ENDED.conditions, found))
+    types = [c["type"] for c in ts.summary_fields(TASK, first, knows, LATER)["conditions"]]
+    assert types.count("NetworkEnforced") == 1
 
 
 def test_the_time_of_the_end_is_written_once() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from ratchet.core.facts import CallOrder
+from ratchet.core.facts import CallOrder, Enforcement
 from ratchet.core.keys import call_digest
 from ratchet.edges.certificates import Identity, make_identity, pinned_context
 from ratchet.edges.sandbox import SandboxClient, new_session
@@ -44,6 +44,11 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 async def server(tmp_path: Path) -> AsyncIterator[ServerProcess]:
     async with running_server(tmp_path) as (server, _):
         yield server
+
+
+def folder(parent: Path, name: str) -> Path:
+    (parent / name).mkdir()
+    return parent / name
 
 
 def client_of(
@@ -78,6 +83,27 @@ async def test_info_tells_who_answers(client: SandboxClient, runner: ScriptedRun
     client.epoch = 4
     await client.raise_epoch()
     assert (await client.info()).epoch == 4
+
+
+async def test_the_network_is_tried_by_the_real_server(
+    session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RATCHET_PROBE_TARGETS", f"127.0.0.1:{free_port()}")
+    async with running_server(tmp_path) as (server, _):
+        client = client_of(session, server.port, server.identity)
+        found = await client.network()
+    assert found is not None and found.enforcement is Enforcement.ENFORCED
+    assert "ECONNREFUSED" in found.message
+
+
+async def test_what_is_still_being_tried_is_no_verdict_yet(
+    session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_server(folder(tmp_path, "reached")) as (listens, _):
+        monkeypatch.setenv("RATCHET_PROBE_TARGETS", f"127.0.0.1:{listens.port}")
+        async with running_server(folder(tmp_path, "tries")) as (server, _):
+            client = client_of(session, server.port, server.identity)
+            assert await client.network(wait=0) is None
 
 
 async def test_a_call_goes_from_submitted_to_its_receipt(

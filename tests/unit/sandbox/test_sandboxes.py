@@ -15,7 +15,7 @@ from ratchet.api import names
 from ratchet.build.settings import SandboxSettings
 from ratchet.core.conditions import Reason
 from ratchet.core.config import Config, File, ModelConfig, SandboxConfig
-from ratchet.core.facts import CallOrder, SandboxRef
+from ratchet.core.facts import CallOrder, Enforcement, SandboxRef
 from ratchet.core.keys import call_digest
 from ratchet.edges.certificates import Identity
 from ratchet.edges.kube import JSON, TIMEOUT_S, ApiError, ApiUnreachable, Params
@@ -414,6 +414,12 @@ async def test_a_ready_pod_that_does_not_answer_is_away(cluster: Cluster) -> Non
     cluster.server.kill()
     with pytest.raises(SandboxAway):
         await cluster.sandbox.prepare(CONFIG, FIRST)
+
+
+async def test_the_sandbox_says_what_it_found_out_of_its_network(cluster: Cluster) -> None:
+    await ready(cluster)
+    found = await cluster.sandbox.network()
+    assert found.enforcement is Enforcement.UNKNOWN and "Nothing was tried" in found.message
 
 
 async def test_run_waits_for_the_end(cluster: Cluster) -> None:

@@ -16,6 +16,7 @@ from ratchet.core.evolve.journal import (
     turn_stored,
 )
 from ratchet.core.evolve.model import model_changed
+from ratchet.core.evolve.network import network_changed
 from ratchet.core.evolve.sandbox import patch_failed, sandbox_changed
 from ratchet.core.state import State
 
@@ -57,9 +58,18 @@ def evolve(state: State, event: e.Event) -> State:
             | e.GenerationRaised()
         ):
             return sandbox_changed(state, event)
-        case e.PatchFailed(message, at):
-            return patch_failed(state, message, at)
+        case e.PatchFailed() | e.NetworkLearned() | e.NetworkUnlearned():
+            return _asked_of_sandbox(state, event)
         case e.CallEnded() | e.CallInterrupted() | e.FileChecked() | e.PatchTaken():
             return call_changed(state, event)
         case _:
             assert_never(event)
+
+
+def _asked_of_sandbox(
+    state: State, event: e.PatchFailed | e.NetworkLearned | e.NetworkUnlearned
+) -> State:
+    """What a sandbox says, or does not say, when it is asked for something else than a call."""
+    if isinstance(event, e.PatchFailed):
+        return patch_failed(state, event.message, event.at)
+    return network_changed(state, event)

@@ -46,6 +46,7 @@ def sandbox_changed(state: State, event: _SandboxEvent) -> State:
                 reason=reason,
                 message=message,
                 hopeless=hopeless,
+                network=None,  # it may come back as another pod
             )
             return replace(state, sandbox=waiting)
         case e.SandboxVanished(generation, message, reason):
@@ -105,7 +106,14 @@ def _sandbox_answered(state: State, ref: SandboxRef) -> State:
     # An answer is no success yet: what was asked of it may fail again, and then waits longer.
     failed = Backoff(sandbox.backoff.failures)
     known = ref if not sandbox.ref.ledger else sandbox.ref
-    ready = Sandbox(known, SandboxPhase.READY, fenced=True, backoff=failed)
+    ready = Sandbox(
+        known,
+        SandboxPhase.READY,
+        fenced=True,
+        backoff=failed,
+        network=sandbox.network,
+        network_backoff=sandbox.network_backoff,
+    )
     if not sandbox.ref.ledger:
         # Not bound yet: decide() wishes for that, and only then sends calls.
         ready = replace(ready, ref=replace(sandbox.ref, pod=ref.pod), message=ref.ledger)
