@@ -44,7 +44,7 @@ _OFF = (
     "enable-l2-neigh-discovery",
     "enable-local-node-route",
     "kube-proxy-replacement",
-    "mesh-auth-enabled",
+    "preallocate-bpf-maps",
 )
 _SETTINGS = {
     "bpf-ct-global-tcp-max": "16384",
@@ -52,8 +52,8 @@ _SETTINGS = {
     "bpf-policy-map-max": "4096",
     "bpf-policy-stats-map-max": "4096",
     "bpf-root": "/sys/fs/bpf",
+    "cgroup-root": "/run/cilium/cgroupv2",
     "cni-chaining-mode": "generic-veth",
-    "custom-cni-conf": "true",
     # A pattern that no interface has: the node's own is left alone.
     "devices": "none+",
     # The proxy of names (toFQDNs) needs it. No Envoy is started or waited for.
@@ -64,6 +64,7 @@ _SETTINGS = {
     "identity-management-mode": "agent",
     "ipam": "cluster-pool",
     "lib-dir": HOME,
+    "monitor-aggregation": "medium",
     "procfs": "/proc",
     "routing-mode": "native",
     "state-dir": "/run/cilium",
