@@ -13,8 +13,13 @@ CONTROL = "/ratchet/control"
 LEDGER = "/ratchet/ledger"
 SECRET = "/ratchet/secret"
 FILES = "/ratchet/files"
+KEPT = "/ratchet/kept"
+"""Only with a claim: what `prepare` keeps there for the next pod. No other container has it."""
+GIT_SECRET = "/ratchet/git"
+GIT_SCRATCH = "/ratchet/scratch"
 
 PREPARE = ("python3", "-I", "-m", "ratchet_sandbox.runner.prepare")
+CLONE = ("python3", "-I", "-m", "ratchet_sandbox.runner.clone")
 SERVER = ("python3", "-P", "-m", "ratchet_sandbox.server")
 RUNNER = (
     f"{RUNTIME}/lib/ld.so",

@@ -151,7 +151,7 @@ REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
             " the one called default); create it."
         ),
         Reason.SECRET_NOT_FOUND: (
-            "A Secret, or the key in it, that the ModelEndpoint names is missing; create it."
+            "A Secret, or the key in it, that the ModelEndpoint or spec.git names is missing; create it."
         ),
         Reason.CONFIG_MAP_NOT_FOUND: (
             "A ConfigMap, or the key in it, that spec.files names is missing; create it."

@@ -10,11 +10,12 @@ from ratchet.api import names
 from ratchet.build import secret as secrets
 from ratchet.build.files import StartFile, check_files, sandbox_files
 from ratchet.build.generation import Generation, Manifest
+from ratchet.build.git import with_clone
 from ratchet.build.networkpolicy import sandbox_network_policy
 from ratchet.build.pod import sandbox_pod
 from ratchet.build.secret import sandbox_secret
 from ratchet.build.settings import SandboxSettings
-from ratchet.core.config import SandboxConfig
+from ratchet.core.config import GitSource, SandboxConfig
 from ratchet.edges.answers import FAILURES, Meaning, away, find, meaning
 from ratchet.edges.certificates import Identity, make_identity, server_name
 from ratchet.edges.kube import Api, ApiError, ApiUnreachable, core
@@ -79,7 +80,11 @@ class Pods:
         return found is not None and _belongs_to(found, pod_uid)
 
     async def create(
-        self, generation: Generation, config: SandboxConfig, files: tuple[StartFile, ...]
+        self,
+        generation: Generation,
+        config: SandboxConfig,
+        files: tuple[StartFile, ...],
+        git: GitSource | None = None,
     ) -> str:
         """Make the pod and then all that it needs; its uid, empty if `complete` says False.
 
@@ -87,6 +92,8 @@ class Pods:
         """
         check_files(files)
         manifest = sandbox_pod(generation, config, self._settings)
+        if git is not None:
+            manifest = with_clone(manifest, git, config)
         pod = await self._create(core("pods", generation.namespace), manifest, Point.PREPARE_POD)
         uid = str(pod["metadata"]["uid"])
         return uid if await self.complete(generation, uid, files) else ""

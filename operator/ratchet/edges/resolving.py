@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from ratchet.api.profile import AgentProfile
 from ratchet.api.resolve import Problems, references, resolve
 from ratchet.api.sandboxclass import SandboxClass
 from ratchet.api.task import AgentTask
+from ratchet.build import git
 from ratchet.core.conditions import Phase, Reason
 from ratchet.core.config import Config
 from ratchet.edges import kube
@@ -78,18 +79,29 @@ async def _check_keys(api: kube.Api, namespace: str, config: Config) -> None:
             wanted.setdefault(file.config_map, set()).add(file.key)
     for name, keys in wanted.items():
         await _has_keys(api, "ConfigMap", namespace, name, keys)
+    if config.git is not None and config.git.secret:
+        wanted_groups = git.needed_keys(config.git)
+        await _has_one_of_each(api, "Secret", namespace, config.git.secret, wanted_groups)
 
 
 async def _has_keys(api: kube.Api, kind: str, namespace: str, name: str, keys: set[str]) -> None:
+    await _has_one_of_each(api, kind, namespace, name, [(key,) for key in sorted(keys)])
+
+
+async def _has_one_of_each(
+    api: kube.Api, kind: str, namespace: str, name: str, groups: Sequence[Sequence[str]]
+) -> None:
+    """See that the object has of each group of keys at least one."""
     found = await find(api, kube.core(f"{kind.lower()}s", namespace, name))
     reason = Reason.SECRET_NOT_FOUND if kind == "Secret" else Reason.CONFIG_MAP_NOT_FOUND
     if found is None:
         raise _missing(reason, f"{kind} {name} does not exist in namespace {namespace}: create it.")
     there = {*(found.get("data") or ()), *(found.get("binaryData") or ())}
-    for key in sorted(keys - there):
-        raise _missing(
-            reason, f"{kind} {name} in namespace {namespace} has no key {key}: add it to its data."
-        )
+    for group in groups:
+        if there.isdisjoint(group):
+            keys = " or ".join(group)
+            text = f"{kind} {name} in namespace {namespace} has no key {keys}: add it to its data."
+            raise _missing(reason, text)
 
 
 async def _one(

@@ -287,7 +287,7 @@ def _told(url: str, failed: CloneFailed) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _options().parse_args(arguments)
+    options = parser().parse_args(arguments)
     os.umask(0o002)
     config = Config(
         workspace=options.workspace, runtime=options.bundle, control=Path(protocol.CONTROL_DIR)
@@ -314,19 +314,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ratchet-clone", description=__doc__)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--ref", default="")
-    parser.add_argument("--depth", type=int)
-    parser.add_argument("--secret-name", default="", help="for what is said about it")
-    parser.add_argument("--bytes", type=int, required=True, help="room for history and files")
-    parser.add_argument("--seconds", type=float, default=TIMEOUT_S)
-    parser.add_argument("--bundle", type=Path, default=prepare.BUNDLE)
-    parser.add_argument("--tools", type=Path, default=CLONE)
-    parser.add_argument("--secret", type=Path, default=Path(protocol.GIT_SECRET_DIR))
-    parser.add_argument("--workspace", type=Path, default=Path(protocol.WORKSPACE))
-    return parser
+def parser() -> argparse.ArgumentParser:
+    """What the program takes; operator/ratchet/build writes it into the pod."""
+    made = argparse.ArgumentParser(prog="ratchet-clone", description=__doc__)
+    made.add_argument("--url", required=True)
+    made.add_argument("--ref", default="")
+    made.add_argument("--depth", type=int)
+    made.add_argument("--secret-name", default="", help="for what is said about it")
+    made.add_argument("--bytes", type=int, required=True, help="room for history and files")
+    made.add_argument("--seconds", type=float, default=TIMEOUT_S)
+    made.add_argument("--bundle", type=Path, default=prepare.BUNDLE)
+    made.add_argument("--tools", type=Path, default=CLONE)
+    made.add_argument("--secret", type=Path, default=Path(protocol.GIT_SECRET_DIR))
+    made.add_argument("--workspace", type=Path, default=Path(protocol.WORKSPACE))
+    return made
 
 
 if __name__ == "__main__":
