@@ -7,9 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from ratchet.core.records import Call, Outcome, Result, Turn
+from ratchet.core.sizes import cut
 from ratchet.core.tools import TODO
 
 Todo = dict[str, Any]
+_SHOWN, _SHOWN_IDS = 100, 5
+"""Bytes of an id, and ids, that a sentence repeats."""
 
 
 def current(turns: Iterable[Turn], earlier: Iterable[tuple[Call, Result]]) -> list[Todo]:
@@ -29,11 +32,15 @@ def run(call: Call, key: str, before: list[Todo]) -> Result:
     arguments = json.loads(call.arguments)
     if arguments["action"] == "read":
         return Result(call.index, key, Outcome.OK, _render(before))
-    todos = arguments.get("todos", [])
+    todos = arguments.get("todos")
+    if todos is None:
+        note = "Nothing was changed: write needs todos, the whole new list (empty to clear it)."
+        return Result(call.index, key, Outcome.FAILED, note)
     ids = [todo["id"] for todo in todos]
     doubled = sorted({i for i in ids if ids.count(i) > 1})
     if doubled:
-        note = f"Nothing was changed: each id may occur once, and these occur more: {', '.join(doubled)}."
+        shown = ", ".join(cut(i, _SHOWN) for i in doubled[:_SHOWN_IDS])
+        note = f"Nothing was changed: each id may occur once, and these occur more: {shown}."
         return Result(call.index, key, Outcome.FAILED, note)
     return Result(call.index, key, Outcome.OK, _render(todos))
 

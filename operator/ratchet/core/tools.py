@@ -7,6 +7,7 @@ to 2.13 (read_file, search_replace, ...), and accept the later `read` and `edit`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -136,7 +137,7 @@ BASH_KILL = Tool(
 )
 READ_FILE = Tool(
     "read_file",
-    "Read a text file with line numbers.",
+    "Read a text file with line numbers. What AGENTS.md says in its folder or above is added once.",
     _object(
         ["path"],
         path=_PATH,
@@ -147,8 +148,8 @@ READ_FILE = Tool(
 )
 WRITE_FILE = Tool(
     "write_file",
-    "Write a file as a whole, with the folders on its way. A file that is there is only replaced "
-    "with overwrite.",
+    "Write a file of the workspace as a whole, with the folders on its way. A file that is there "
+    "is only replaced with overwrite.",
     _object(
         ["path", "content"],
         path=_PATH,
@@ -162,10 +163,11 @@ WRITE_FILE = Tool(
 )
 SEARCH_REPLACE = Tool(
     "search_replace",
-    "Change parts of a file. `content` holds one or more blocks of the form\n"
+    "Change parts of a file of the workspace. `content` holds one or more blocks of the form\n"
     "<<<<<<< SEARCH\nold lines\n=======\nnew lines\n>>>>>>> REPLACE\n"
     "Each SEARCH text must occur in the file exactly once, spaces included. Either all blocks are "
-    "applied or none.",
+    "applied or none. Where the text holds such marker lines, make the block's own ones longer, "
+    "all three alike.",
     _object(
         ["path", "content"],
         path=_PATH,
@@ -267,19 +269,33 @@ def translate(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, A
     """The call in today's words, where a model used other generations' names.
 
     `read` counts lines from 1 and calls the path `file_path`; `edit` is one
-    SEARCH/REPLACE block. `replace_all` has no counterpart and stays, to be refused.
+    SEARCH/REPLACE block. `replace_all` has no counterpart and stays, to be refused, and so does
+    what is of a wrong type.
     """
     call = dict(arguments)
     if "file_path" in call and "path" not in call:
         call["path"] = call.pop("file_path")
     if name == "read":
-        if isinstance(call.get("offset"), int):
-            call["offset"] = max(0, call["offset"] - 1)
+        offset = call.get("offset")
+        if isinstance(offset, int | float) and not isinstance(offset, bool):
+            call["offset"] = max(0, offset - 1)
         return READ_FILE.name, call
-    if name == "edit" and isinstance(call.get("old_string"), str):
-        old, new = call.pop("old_string"), call.pop("new_string", "")
+    if name == "edit":
+        old, new = call.get("old_string"), call.get("new_string")
+        if isinstance(old, str) and isinstance(new, str) and "content" not in call:
+            del call["old_string"], call["new_string"]
+            call["content"] = _block(old, new)
         if call.get("replace_all") is False:
             del call["replace_all"]
-        call["content"] = f"<<<<<<< SEARCH\n{old}\n=======\n{new}\n>>>>>>> REPLACE\n"
         return SEARCH_REPLACE.name, call
     return name, call
+
+
+_LIKE_MARKERS = re.compile("^(?:<+|=+|>+)", re.MULTILINE)
+
+
+def _block(old: str, new: str) -> str:
+    """The block with markers longer than anything in the text that looks like one."""
+    runs = _LIKE_MARKERS.findall(old) + _LIKE_MARKERS.findall(new)
+    width = max([7, *(len(run) + 1 for run in runs)])
+    return f"{'<' * width} SEARCH\n{old}\n{'=' * width}\n{new}\n{'>' * width} REPLACE\n"

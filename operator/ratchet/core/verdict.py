@@ -79,7 +79,9 @@ def _parse(raw: RawReply, task_uid: str, turn: int) -> tuple[tuple[Call, ...], s
             if not isinstance(arguments, dict):
                 return (), f"{which} are not a JSON object"
             name, arguments = translate(call.name, arguments)
-            text = clean(canonical(arguments))
+            text = canonical(arguments)
+            if clean(text) != text:
+                return (), f"{which} hold half a character (a lone surrogate, as \\ud800 is one)"
         except ValueError as error:
             return (), f"{which} are not JSON: {error}"
         except RecursionError:
@@ -129,7 +131,7 @@ def _verdict(
     if size > MAX_ARGUMENTS:
         note = (
             f"Nothing was run: the arguments are {size} bytes, at most {MAX_ARGUMENTS} are allowed "
-            "in one reply. Write large files in several calls."
+            "in one reply. Write large files piece by piece, each in a reply of its own."
         )
         return Verdict.TOO_LARGE, note
     return _check_calls(calls, tools, check)

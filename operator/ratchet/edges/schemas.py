@@ -5,7 +5,8 @@ The model reads what this says and mends its call by it, so it is one sentence a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -15,6 +16,11 @@ from ratchet.core.tools import CATALOGUE
 
 SHOWN = 80
 """Characters of a value that a sentence repeats."""
+MOST = 2**53
+"""Beyond it JSON's numbers are not exact any more (RFC 8259, section 6)."""
+
+_MAY_HOLD_NUL = {("write_file", "content"), ("search_replace", "content"), ("bash_stdin", "text")}
+"""Tool and argument: bytes of a file or of a terminal. No path, command or name can hold one."""
 
 _VALIDATORS = {name: Draft202012Validator(tool.parameters) for name, tool in CATALOGUE.items()}
 
@@ -25,7 +31,18 @@ def check_arguments(tool: str, arguments: Mapping[str, Any]) -> str | None:
     Raises KeyError for a tool that is not in the catalogue.
     """
     error = best_match(_VALIDATORS[tool].iter_errors(arguments))
-    return None if error is None else _sentence(error)
+    if error is not None:
+        return _sentence(error)
+    return next(_unusable(tool, arguments), None)
+
+
+def _unusable(tool: str, arguments: Mapping[str, Any]) -> Iterator[str]:
+    """What a schema does not say well. Only in what all tools read: the data of `finish` is free."""
+    for name, value in arguments.items():
+        if isinstance(value, str) and "\0" in value and (tool, name) not in _MAY_HOLD_NUL:
+            yield f"{name} holds a NUL as its character {value.index(chr(0)) + 1}: leave it out."
+        if isinstance(value, int | float) and value > MOST:
+            yield f"{name} must be at most {MOST}, not {_show(value)}."
 
 
 def _sentence(error: ValidationError) -> str:
@@ -44,7 +61,8 @@ def _sentence(error: ValidationError) -> str:
             return f"{_in(where)}{_show(extra[0])} is not known; known are: {names}."
         case "type":
             what = where or "the whole"
-            return f"{what} must be {_a(wanted)}, not {_show(value)}."
+            advice = ": leave it out where there is none" if value is None else ""
+            return f"{what} must be {_a(wanted)}, not {_show(value)}{advice}."
         case "enum":
             allowed = ", ".join(map(repr, wanted))
             return f"{where} must be one of {allowed}, not {_show(value)}."
@@ -70,5 +88,5 @@ def _a(kind: Any) -> str:
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jsonschema
 import pytest
 from ratchet.core.tools import CATALOGUE, Effect, Home, enabled_tools, translate
+from ratchet_sandbox.runner import blocks
 
 
 def test_read_counts_lines_from_one_and_read_file_from_zero() -> None:
@@ -24,6 +25,45 @@ def test_edit_becomes_one_search_replace_block() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"path": "a"},
+        {"path": "a", "old_string": "x"},
+        {"path": "a", "old_string": "x", "new_string": None},
+        {"path": "a", "old_string": ["x"], "new_string": "y"},
+        {"path": "a", "old_string": "x", "new_string": "y", "content": "z"},
+    ],
+)
+def test_an_edit_that_is_not_whole_is_left_for_the_schema_to_refuse(
+    arguments: dict[str, object],
+) -> None:
+    name, left = translate("edit", arguments)
+    assert (name, left) == ("search_replace", arguments)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(left, CATALOGUE[name].parameters)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<<<<<<< HEAD\na\n=======\nb\n>>>>>>> x", "a"),
+        ("a\n=======\nb", "=========="),
+        ("<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE", "<<<<<<<<< SEARCH"),
+        ("x", ""),
+        ("x\n", "\n\ny"),
+    ],
+)
+def test_an_edit_may_hold_any_text_markers_included(old: str, new: str) -> None:
+    _, arguments = translate("edit", {"path": "a", "old_string": old, "new_string": new})
+    assert blocks.parse(arguments["content"]) == [blocks.Block(old, new)]
+
+
+def test_offsets_of_read_may_be_whole_floats_and_nothing_else() -> None:
+    assert translate("read", {"path": "a", "offset": 5.0})[1]["offset"] == 4.0
+    assert translate("read", {"path": "a", "offset": True})[1]["offset"] is True
+
+
 def test_replace_all_stays_so_that_the_schema_refuses_it() -> None:
     name, arguments = translate("edit", {"path": "a", "old_string": "x", "replace_all": True})
     with pytest.raises(jsonschema.ValidationError):
@@ -38,7 +78,7 @@ def test_replace_all_false_says_nothing() -> None:
 
 def test_other_calls_are_left_alone() -> None:
     assert translate("bash", {"command": "ls"}) == ("bash", {"command": "ls"})
-    assert translate("edit", {"path": "a"}) == ("edit", {"path": "a"})
+    assert translate("grep", {"pattern": "x"}) == ("grep", {"pattern": "x"})
 
 
 def test_the_arguments_given_are_not_changed_in_place() -> None:
