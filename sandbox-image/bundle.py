@@ -5,7 +5,9 @@
 makes ROOT/opt/ratchet/runtime: this machine's Python and its standard library, git, ripgrep, all
 shared libraries they need, and the loader, so that it runs where there is no Python and no glibc.
 Programs start as ``lib/ld.so --library-path lib bin/PROGRAM``. Around it ROOT is a small image of
-its own, in which ``python3`` runs as usual: nothing else is in the runner image.
+its own, in which ``python3`` runs as usual. Beside it, for the container that clones and never copied
+into a sandbox: git's helper for HTTP, ssh, their libraries and the usual certificate authorities.
+Nothing else is in the runner image.
 """
 
 import compileall
@@ -21,7 +23,9 @@ from py_compile import PycInvalidationMode
 from typing import Final
 
 RUNTIME: Final = "opt/ratchet/runtime"
+CLONE: Final = "opt/ratchet/clone"
 PROGRAMS: Final = ("git", "rg")
+AUTHORITIES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 # Parts of the standard library that need a screen, a terminal, a compiler or other databases.
 LEFT_OUT: Final = (
     "__pycache__", "test", "tests", "idlelib", "tkinter", "turtledemo", "turtle.py", "lib2to3",
@@ -56,7 +60,9 @@ def main(root: Path) -> None:
         library, quiet=1, invalidation_mode=unchecked, stripdir=root, prependdir="/"
     )
     _arrange_image(root, runtime)
+    _add_clone(root / CLONE, runtime)
     _prove(runtime)
+    _prove_clone(root / CLONE, runtime)
 
 
 def libraries(files: Iterable[Path]) -> set[Path]:
@@ -116,6 +122,22 @@ def _loaders(folder: Path) -> Iterator[Path]:
     return folder.glob("ld-linux*.so.*")
 
 
+def _add_clone(clone: Path, runtime: Path) -> None:
+    """What git needs for remotes; of the libraries those that the runtime has not."""
+    helpers = subprocess.run(["git", "--exec-path"], capture_output=True, text=True, check=True)
+    remote = Path(helpers.stdout.strip(), "git-remote-http").resolve()
+    ssh = Path(shutil.which("ssh") or "/usr/bin/ssh")
+    for folder in ("bin", "lib", "libexec/git-core"):
+        (clone / folder).mkdir(parents=True)
+    shutil.copy2(remote, clone / "libexec/git-core/git-remote-http")
+    (clone / "libexec/git-core/git-remote-https").symlink_to("git-remote-http")
+    shutil.copy2(ssh, clone / "bin/ssh")
+    shutil.copy2(AUTHORITIES, clone / AUTHORITIES.name)
+    for path in sorted(libraries([remote, ssh])):
+        if not (runtime / "lib" / path.name).exists():
+            shutil.copy2(path, clone / "lib" / path.name)
+
+
 def _arrange_image(root: Path, runtime: Path) -> None:
     """What the image needs so that ``python3`` and the loader are where everybody expects them."""
     for name in ("lib", "lib64"):
@@ -136,6 +158,17 @@ def _prove(runtime: Path) -> None:
     for words in (["python3", "-I", "-c", CHECK], ["git", "--version"], ["rg", "--version"]):
         program, *rest = words
         subprocess.run([*loader, str(runtime / "bin" / program), *rest], env={}, check=True)
+
+
+def _prove_clone(clone: Path, runtime: Path) -> None:
+    """Run both programs as the container does; git's helper says no more than how it is called."""
+    places = f"{clone / 'lib'}:{runtime / 'lib'}"
+    loader = [str(runtime / "lib/ld.so"), "--library-path", places]
+    subprocess.run([*loader, str(clone / "bin/ssh"), "-V"], env={}, check=True)
+    helper = [*loader, str(clone / "libexec/git-core/git-remote-https")]
+    done = subprocess.run(helper, env={}, capture_output=True, text=True, check=False)
+    if "usage" not in done.stderr:
+        raise SystemExit(f"bundle.py: git-remote-https does not run: {done.stderr}")
 
 
 if __name__ == "__main__":

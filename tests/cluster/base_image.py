@@ -17,6 +17,7 @@ PACKAGES = (
     "grep",
     "gzip",
     "less",
+    "openssh-client",
     "patch",
     "procps",
     "python3",
