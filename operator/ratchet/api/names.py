@@ -51,8 +51,10 @@ LABEL_COMPONENT: Final = "app.kubernetes.io/component"
 MANAGED_BY: Final = "ratchet"
 COMPONENT_SANDBOX: Final = "sandbox"
 COMPONENT_JOURNAL: Final = "journal"
+COMPONENT_PATCH: Final = "patch"
 
 _UID_CHARS: Final = 8
+_DIGEST_CHARS: Final = 12
 
 
 def turn_name(task: str, uid: str, number: int) -> str:
@@ -77,6 +79,24 @@ def sandbox_name(task: str, uid: str, generation: int) -> str:
     if generation < 1:
         raise ValueError(f"sandboxes are numbered from 1, not {generation}")
     return _child_name(task, uid, f"g{generation}")
+
+
+def workspace_claim_name(task: str, uid: str) -> str:
+    """Name of the PersistentVolumeClaim of a task's workspace: ``<task>-<uid8>-workspace``.
+
+    >>> workspace_claim_name("fix-it", "0f3c9a1e-5555-4444-8888-121212121212")
+    'fix-it-0f3c9a1e-workspace'
+    """
+    return _child_name(task, uid, "workspace")
+
+
+def patch_part_name(task: str, uid: str, sha256: str, number: int) -> str:
+    """Name of a ConfigMap with a part of a patch: ``<task>-<uid8>-p<digest>-<number>``.
+
+    >>> patch_part_name("fix-it", "0f3c9a1e-5555-4444-8888-121212121212", "ab" * 32, 0)
+    'fix-it-0f3c9a1e-pabababababab-0'
+    """
+    return _child_name(task, uid, f"p{sha256[:_DIGEST_CHARS]}-{number}")
 
 
 def uid8(uid: str) -> str:

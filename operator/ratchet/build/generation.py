@@ -28,9 +28,18 @@ class Generation:
     def labels(self) -> dict[str, str]:
         return names.sandbox_labels(self.task_uid, generation=self.number)
 
+    @property
+    def claim_name(self) -> str:
+        """The claim of the task's workspace: the same for all generations."""
+        return names.workspace_claim_name(self.task, self.task_uid)
+
     def pod_metadata(self) -> Manifest:
         """Name, labels and owner of the pod: the task."""
         return self._metadata(names.API_VERSION, names.TASK_KIND, self.task, self.task_uid)
+
+    def claim_metadata(self) -> Manifest:
+        """Name, labels and owner of the claim: the task. The label says who made it."""
+        return {**self.pod_metadata(), "name": self.claim_name}
 
     def part_metadata(self, pod_uid: str) -> Manifest:
         """Name, labels and owner of what the pod needs: the pod.

@@ -18,6 +18,8 @@ from ratchet.core.config import SandboxConfig
 PREPARE = "prepare"
 SERVER = "server"
 SHELL = "shell"
+CLAIM = "claim"
+"""The volume that holds workspace and ledger where the class has a volumeClaim."""
 GRACE_S = 5
 """PID 1 of each container handles SIGTERM; nothing in a pod is worth a longer wait."""
 NO_DNS = {
@@ -46,8 +48,8 @@ def sandbox_pod(
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "initContainers": [_prepare(generation, settings)],
-        "containers": [_server(generation, settings), _shell(generation, config, settings)],
+        "initContainers": [_prepare(generation, config, settings)],
+        "containers": [_server(generation, config, settings), _shell(generation, config, settings)],
         "volumes": _volumes(generation, config),
     }
     if config.runtime_class:
@@ -57,13 +59,16 @@ def sandbox_pod(
     return {"apiVersion": "v1", "kind": "Pod", "metadata": generation.pod_metadata(), "spec": spec}
 
 
-def _prepare(generation: Generation, settings: SandboxSettings) -> Manifest:
+def _prepare(generation: Generation, config: SandboxConfig, settings: SandboxSettings) -> Manifest:
+    claimed = config.claim is not None
+    environment = [{"name": "RATCHET_KEPT", "value": paths.KEPT}] if claimed else []
+    kept = [_kept(config, "kept", paths.KEPT)] if claimed else []
     return {
         "name": PREPARE,
         "image": settings.runner_image,
         "imagePullPolicy": settings.pull_policy,
         "command": list(paths.PREPARE),
-        "env": [_task_uid(generation)],
+        "env": [_task_uid(generation), *environment],
         "resources": {
             "requests": {"cpu": "10m", "memory": "48Mi"},
             "limits": {"memory": "512Mi"},
@@ -72,13 +77,14 @@ def _prepare(generation: Generation, settings: SandboxSettings) -> Manifest:
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             _mount("runtime", paths.RUNTIME),
-            _mount("workspace", paths.WORKSPACE),
+            _kept(config, "workspace", paths.WORKSPACE),
+            *kept,
             _mount("files", paths.FILES, read_only=True),
         ],
     }
 
 
-def _server(generation: Generation, settings: SandboxSettings) -> Manifest:
+def _server(generation: Generation, config: SandboxConfig, settings: SandboxSettings) -> Manifest:
     return {
         "name": SERVER,
         "image": settings.server_image,
@@ -101,7 +107,7 @@ def _server(generation: Generation, settings: SandboxSettings) -> Manifest:
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             _mount("secret", paths.SECRET, read_only=True),
-            _mount("ledger", paths.LEDGER),
+            _kept(config, "ledger", paths.LEDGER),
             _mount("control", paths.CONTROL),
         ],
     }
@@ -123,18 +129,21 @@ def _shell(generation: Generation, config: SandboxConfig, settings: SandboxSetti
         "securityContext": _confined(paths.RUNNER_UID, read_only_root=False),
         "volumeMounts": [
             _mount("runtime", paths.RUNTIME, read_only=True),
-            _mount("workspace", paths.WORKSPACE),
+            _kept(config, "workspace", paths.WORKSPACE),
             _mount("control", paths.CONTROL, read_only=True),
         ],
     }
 
 
 def _volumes(generation: Generation, config: SandboxConfig) -> list[Manifest]:
+    claim: Manifest = {}
+    if config.claim:
+        claim = {"name": CLAIM, "persistentVolumeClaim": {"claimName": generation.claim_name}}
     return [
         {"name": "runtime", "emptyDir": {}},
-        {"name": "workspace", "emptyDir": {"sizeLimit": config.workspace_size_limit}},
+        claim or {"name": "workspace", "emptyDir": {"sizeLimit": config.workspace_size_limit}},
         {"name": "control", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
-        {"name": "ledger", "emptyDir": {"sizeLimit": "1Gi"}},
+        *([] if claim else [{"name": "ledger", "emptyDir": {"sizeLimit": "1Gi"}}]),
         # Mode 0440: the server reads it by the volume's group; no other container mounts it.
         {"name": "secret", "secret": {"secretName": generation.name, "defaultMode": 0o440}},
         {"name": "files", "configMap": {"name": generation.name}},
@@ -155,6 +164,12 @@ def _confined(uid: int, *, read_only_root: bool) -> Manifest:
 
 def _task_uid(generation: Generation) -> Manifest:
     return {"name": "RATCHET_TASK_UID", "value": generation.task_uid}
+
+
+def _kept(config: SandboxConfig, name: str, path: str) -> Manifest:
+    """The mount of workspace or ledger: a volume of its own, or a folder of the claim, whose root no
+    container sees."""
+    return {**_mount(CLAIM, path), "subPath": name} if config.claim else _mount(name, path)
 
 
 def _mount(name: str, path: str, *, read_only: bool = False) -> Manifest:

@@ -35,8 +35,8 @@ KILLED = 137
 """Exit code of a process that SIGKILL ended. Nothing in its own container can send it to PID 1
 (pid_namespaces(7)): it came from the kernel, for want of memory, or from the node."""
 DISK_WORDS = (
-    "ephemeral-storage", "ephemeral local storage", "local ephemeral storage", "emptydir volume", "diskpressure", "inodes",
-    "no space left on device", "disk is full", "disk quota exceeded",
+    "ephemeral-storage", "ephemeral local storage", "local ephemeral storage", "emptydir volume",
+    "diskpressure", "inodes", "no space left on device", "disk is full", "disk quota exceeded",
 )  # fmt: skip
 """What the kubelet says when it evicts for disk (its pkg/kubelet/eviction/helpers.go, Kubernetes
 1.35), and what the C library and SQLite say where a volume is full."""

@@ -25,6 +25,7 @@ from typing import Final
 
 from ratchet_sandbox import protocol
 from ratchet_sandbox.runner import prepare, remote
+from ratchet_sandbox.runner.base import NotPrepared
 from ratchet_sandbox.runner.config import Config
 from ratchet_sandbox.runner.gitcommand import GitFailed, environment, words
 from ratchet_sandbox.runner.remote import CloneFailed, Credential, Source, Tools
@@ -290,8 +291,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     os.umask(0o002)
     config = Config(
-        workspace=options.workspace, runtime=options.bundle, control=Path(protocol.CONTROL_DIR)
-    )
+        workspace=options.workspace, runtime=options.bundle, control=Path(protocol.CONTROL_DIR),
+        claim=options.kept,
+    )  # fmt: skip
     tools = Tools(
         helpers=options.tools / "libexec" / "git-core",
         ssh=options.tools / "bin" / "ssh",
@@ -307,7 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CloneFailed as failed:
         print(_told(source.url, failed), file=sys.stderr)
         return LASTING if failed.lasting else PASSING
-    except (GitFailed, OSError) as error:
+    except (GitFailed, NotPrepared, OSError) as error:
         print(_told(source.url, CloneFailed(str(error), lasting=False)), file=sys.stderr)
         return PASSING
     print("the workspace is there already" if commit is None else f"fetched commit {commit}")
@@ -327,6 +329,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--tools", type=Path, default=CLONE)
     made.add_argument("--secret", type=Path, default=Path(protocol.GIT_SECRET_DIR))
     made.add_argument("--workspace", type=Path, default=Path(protocol.WORKSPACE))
+    made.add_argument("--kept", type=Path, help="folder with the workspace's marker",
+                      default=os.environ.get("RATCHET_KEPT", protocol.RUNTIME_DIR))  # fmt: skip
     return made
 
 

@@ -25,6 +25,8 @@ class Config:
     """Longest time a command may take, whatever is asked for."""
     adopts_orphans: bool = False
     """Every orphan of the shell becomes this process's child (PID 1 or subreaper)."""
+    claim: Path | None = None
+    """Where `prepare` keeps things for the next pod, on the workspace's claim; None without one."""
 
     @property
     def private(self) -> Path:
@@ -55,6 +57,11 @@ class Config:
     def base(self) -> Path:
         """The bare repository with the base commit."""
         return self.runtime / "base.git"
+
+    @property
+    def kept(self) -> Path:
+        """What lives as long as the workspace and is out of the commands' reach."""
+        return self.claim or self.runtime
 
     @property
     def clone(self) -> Path:

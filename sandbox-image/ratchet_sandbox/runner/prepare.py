@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from ratchet_sandbox import protocol
-from ratchet_sandbox.runner import base, home
+from ratchet_sandbox.runner import base, home, kept
 from ratchet_sandbox.runner.base import NotPrepared, StartFile
 from ratchet_sandbox.runner.config import Config
 from ratchet_sandbox.runner.gitcommand import GitFailed, git
@@ -34,35 +34,36 @@ def prepare(
 
     `cloned`: the workspace starts from a clone, which `clone` has left in it.
     """
-    known = prepared_for(config)
-    if known not in (None, task_uid):
+    marker = kept.read(config)
+    if marker is not None and marker.task != task_uid:
         raise NotPrepared(
-            f"the workspace belongs to task {known}, not to {task_uid}: give each task its own"
+            f"the workspace belongs to task {marker.task}, not to {task_uid}: give each task its own"
         )
+    if marker is None:
+        kept.begin(config, task_uid)
     _copy_runtime(bundled, config.runtime)
+    if marker is not None and marker.complete:
+        kept.restore(config)
+        return
     files = manifest(start_files / "index.json")
     try:
         if cloned:
-            _from_clone(config, files, start_files, known is None)
+            _from_clone(config, files, start_files)
         else:
-            _from_files(config, files, start_files, known is None)
+            _from_files(config, files, start_files)
+        home.arrange(config)
+        kept.keep(config, task_uid)  # last: it says that all is there
     except GitFailed as error:
         raise NotPrepared(str(error)) from error
-    if known is None:
-        home.arrange(config)
-        mark(config, task_uid)  # last: its presence says all is there
 
 
 def prepared_for(config: Config) -> str | None:
-    """The uid of the task whose workspace this is, complete with its files; None if nobody's."""
-    owner = config.private / "task"
-    return owner.read_text(encoding="utf-8").strip() if owner.exists() else None
+    """The uid of the task whose workspace this is, complete with its files; None if nobody's.
 
-
-def mark(config: Config, task_uid: str) -> None:
-    """Say that the workspace is this task's and complete."""
-    config.private.mkdir(parents=True, exist_ok=True)
-    (config.private / "task").write_text(task_uid, encoding="utf-8")
+    Raises NotPrepared where that cannot be read.
+    """
+    marker = kept.read(config)
+    return marker.task if marker is not None and marker.complete else None
 
 
 def manifest(path: Path) -> list[StartFile]:
@@ -100,23 +101,18 @@ def _copy_runtime(bundled: Path, runtime: Path) -> None:
         shutil.copytree(part, runtime / part.name, symlinks=True, dirs_exist_ok=True)
 
 
-def _from_files(config: Config, files: Sequence[StartFile], start_files: Path, empty: bool) -> None:
+def _from_files(config: Config, files: Sequence[StartFile], start_files: Path) -> None:
     """The files, and a repository of the model's own beside them."""
     base.from_files(config, files, start_files)
-    if empty:
-        base.write(config.workspace, files, start_files)
-        own = config.workspace / ".git"
-        shutil.rmtree(own, ignore_errors=True)
-        shutil.copytree(config.base, own)
-        _share_index(config)
+    base.write(config.workspace, files, start_files)
+    own = config.workspace / ".git"
+    shutil.rmtree(own, ignore_errors=True)
+    shutil.copytree(config.base, own)
+    _share_index(config)
 
 
-def _from_clone(config: Config, files: Sequence[StartFile], start_files: Path, empty: bool) -> None:
+def _from_clone(config: Config, files: Sequence[StartFile], start_files: Path) -> None:
     """The clone, checked out with the files on top; its repository becomes the model's own."""
-    if not empty:
-        if not base.upstream(config):
-            raise NotPrepared(f"the base commit of the clone is gone from {config.base}")
-        return
     if not config.clone.is_dir():
         raise NotPrepared(f"there is no clone in {config.clone}")
     base.from_clone(config, files, start_files)
@@ -163,6 +159,8 @@ def main() -> int:
     parser.add_argument("--files", type=Path, default=Path(protocol.FILES_DIR))
     parser.add_argument("--runtime", type=Path, default=Path(protocol.RUNTIME_DIR))
     parser.add_argument("--workspace", type=Path, default=Path(protocol.WORKSPACE))
+    parser.add_argument("--kept", type=Path, default=os.environ.get("RATCHET_KEPT"),
+                        help="folder of the workspace's claim")  # fmt: skip
     parser.add_argument("--task-uid", default=os.environ.get("RATCHET_TASK_UID"))
     parser.add_argument("--cloned", action="store_true", help="the workspace starts from a clone")
     options = parser.parse_args()
@@ -170,8 +168,9 @@ def main() -> int:
         parser.error("the task's uid is missing: set RATCHET_TASK_UID or --task-uid")
     os.umask(0o002)
     config = Config(
-        workspace=options.workspace, runtime=options.runtime, control=Path(protocol.CONTROL_DIR)
-    )
+        workspace=options.workspace, runtime=options.runtime, control=Path(protocol.CONTROL_DIR),
+        claim=options.kept,
+    )  # fmt: skip
     try:
         prepare(
             config, bundled=options.bundle, start_files=options.files, task_uid=options.task_uid,

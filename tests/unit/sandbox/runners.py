@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ratchet_sandbox.runner import shellprocess
+from ratchet_sandbox.runner import kept, shellprocess
 from ratchet_sandbox.runner.config import Config
 from ratchet_sandbox.runner.guides import Guides
 from ratchet_sandbox.runner.prepare import prepare
@@ -51,6 +51,13 @@ class Bench:
         self, tool: str, *, hard_timeout_s: float = 30, stop: asyncio.Future[None] | None = None,
         **arguments: Any,
     ) -> ToolResult:  # fmt: skip
+        return await self.use_raw(tool, arguments, hard_timeout_s=hard_timeout_s, stop=stop)
+
+    async def use_raw(
+        self, tool: str, arguments: Any, *, hard_timeout_s: float = 30,
+        stop: asyncio.Future[None] | None = None,
+    ) -> ToolResult:  # fmt: skip
+        """Like `use`, with arguments of any kind."""
         self.calls += 1
         context = Context(
             config=self.config,
@@ -103,6 +110,11 @@ def make_base(config: Config, files: Mapping[str, str]) -> None:
         index.append({"path": path, "source": f"f{number}", "mode": "0644"})
     (start / "index.json").write_text(json.dumps(index))
     prepare(config, bundled=bundled, start_files=start, task_uid="uid-1")
+
+
+def unmark(config: Config) -> None:
+    """The workspace as an interrupted preparation leaves it: begun, and not complete."""
+    kept.begun(config, "uid-1")
 
 
 def alive(marker: str) -> list[int]:

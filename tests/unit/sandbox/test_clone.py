@@ -22,7 +22,7 @@ from ratchet_sandbox.runner.processes import Children
 from ratchet_sandbox.runner.remote import CloneFailed, Source, Tools
 
 from tests.unit.sandbox.gitserver import GitServer, commit, git, make_repository, serve
-from tests.unit.sandbox.runners import make_config
+from tests.unit.sandbox.runners import make_config, unmark
 
 FILES: dict[str, bytes | None] = {
     "a.txt": b"one\n", "sub/b.bin": bytes(range(256)), ".gitignore": b"*.log\n",
@@ -225,7 +225,7 @@ async def test_an_interrupted_preparation_is_done_again_with_a_new_clone(place: 
     commit(place.repository, {"soon-gone": b"x"})
     place.clone()
     place.prepare()
-    (place.config.private / "task").unlink()
+    unmark(place.config)
     (place.config.private / "cloning-left").mkdir()
     tip = commit(place.repository, {"soon-gone": None})
 

@@ -9,10 +9,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from ratchet_sandbox.runner.base import NotPrepared
 from ratchet_sandbox.runner.config import Config
-from ratchet_sandbox.runner.prepare import NotPrepared, manifest, prepare
+from ratchet_sandbox.runner.prepare import manifest, prepare
 
-from tests.unit.sandbox.runners import make_base, make_config
+from tests.unit.sandbox.runners import make_base, make_config, unmark
 
 FILES = {"src/a.py": "print(1)\n", "run.sh": "echo\n", ".gitignore": "*.sh\n"}
 
@@ -84,7 +85,7 @@ def test_a_workspace_of_another_task_is_refused(tmp_path: Path) -> None:
 def test_an_interrupted_preparation_is_done_again(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     make_base(config, FILES)
-    (config.private / "task").unlink()
+    unmark(config)
     (config.workspace / "src/a.py").write_text("half")
 
     again(config)
@@ -98,7 +99,7 @@ def test_modes_are_set_and_the_group_may_write(tmp_path: Path) -> None:
     (tmp_path / "files/index.json").write_text(
         json.dumps([{"path": "run.sh", "source": "f0", "mode": "0755"}])
     )
-    (config.private / "task").unlink()
+    unmark(config)
 
     again(config)
 
