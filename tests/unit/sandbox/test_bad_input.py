@@ -1,0 +1,224 @@
+"""Every tool of the runner with arguments that the operator would refuse, and with paths that are
+no files: a sentence to act on, in time, and nothing outside the workspace is touched."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ratchet_sandbox.protocol import CONTENT_LIMIT, Outcome
+from ratchet_sandbox.runner.result import ToolResult
+from ratchet_sandbox.runner.tools import SHAPES, TOOLS
+
+from tests.unit.bad_arguments import ALL, GOOD, Bad
+from tests.unit.sandbox.runners import Bench, open_bench
+
+REFUSED = [bad for bad in ALL if bad.tool in TOOLS and bad.kind != "large"]
+LARGE = [bad for bad in ALL if bad.tool in TOOLS and bad.kind == "large"]
+BLOCK = "<<<<<<< SEARCH\nsecret\n=======\nchanged\n>>>>>>> REPLACE"
+TIME_S = 20
+BORNE = ("null", "number")
+"""For an argument that may be left out: what the runner takes, though the operator would not."""
+
+Snapshot = dict[str, tuple[int, int, bytes | str]]
+
+
+def snapshot(folder: Path) -> Snapshot:
+    """Everything below a folder: mode, time, and content or target."""
+    found: Snapshot = {}
+    for path in sorted(folder.rglob("*")):
+        seen = path.lstat()
+        content: bytes | str = ""
+        if path.is_symlink():
+            content = os.readlink(path)
+        elif path.is_file():
+            content = path.read_bytes()
+        found[str(path)] = (seen.st_mode, seen.st_mtime_ns, content)
+    return found
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    """A workspace full of traps beside a folder that must stay as it is."""
+    outside = tmp_path / "outside"
+    (outside / "folder").mkdir(parents=True)
+    (outside / "file").write_text("secret")
+    os.mkfifo(outside / "fifo")
+    async with open_bench(tmp_path / "inside") as bench:
+        _set_traps(bench.config.workspace, outside)
+        before = snapshot(outside)
+        yield bench
+        assert snapshot(outside) == before
+
+
+def _set_traps(workspace: Path, outside: Path) -> None:
+    (workspace / "folder").mkdir()
+    (workspace / "file").write_text("secret\n")
+    (workspace / "empty").touch()
+    (workspace / "no-end").write_text("secret")
+    (workspace / "out").symlink_to(outside / "file")
+    (workspace / "out-folder").symlink_to(outside)
+    (workspace / "dangling").symlink_to("nowhere")
+    (workspace / "loop").symlink_to("loop")
+    (workspace / "zero").symlink_to("/dev/zero")
+    (workspace / "to-fifo").symlink_to("fifo")
+    os.mkfifo(workspace / "fifo")
+    with open(workspace / "sparse", "wb") as file:
+        file.truncate(2**40)
+    here = os.getcwd()
+    os.chdir(workspace)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+    os.chdir(here)
+
+
+async def use(bench: Bench, tool: str, arguments: Any) -> ToolResult:
+    async with asyncio.timeout(TIME_S):
+        result = await bench.use_raw(tool, arguments)
+    assert len(result.content.encode()) <= CONTENT_LIMIT * 3
+    return result
+
+
+def test_every_tool_is_in_the_table() -> None:
+    assert set(SHAPES) == set(TOOLS) and set(TOOLS) <= set(GOOD)
+
+
+def test_every_tool_meets_every_kind_of_bad_argument() -> None:
+    for tool in TOOLS:
+        assert {"type", "extra"} <= {bad.kind for bad in REFUSED if bad.tool == tool}
+
+
+@pytest.mark.parametrize("bad", REFUSED, ids=str)
+async def test_bad_arguments_are_refused_by_the_runner_too(bench: Bench, bad: Bad) -> None:
+    result = await use(bench, bad.tool, bad.arguments)
+
+    if bad.value in BORNE and bad.about not in _required(bad.tool):
+        return
+    assert result.outcome in (Outcome.FAILED, Outcome.DENIED)
+    assert bad.about in result.content
+    assert "nothing was " in result.content
+    assert len(result.content) < 300
+
+
+@pytest.mark.parametrize("bad", LARGE, ids=str)
+async def test_a_megabyte_is_refused_or_borne(bench: Bench, bad: Bad) -> None:
+    result = await use(bench, bad.tool, bad.arguments)
+
+    written = bad.tool == "write_file" and bad.about == "content"
+    assert (result.outcome is Outcome.OK) == written
+    assert len(result.content) < 40_000
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("arguments", [None, [], "ls", 7, {1: 2}])
+async def test_arguments_that_are_no_object_are_refused(
+    bench: Bench, tool: str, arguments: Any
+) -> None:
+    result = await use(bench, tool, arguments)
+
+    assert result.outcome is Outcome.FAILED
+    assert result.content.startswith("nothing was done: ")
+
+
+OUT = ("out", "out-folder/file", "../outside/file", "out-folder/../outside/file", "{outside}/file")
+NO_FILE = {
+    "folder": "it is a folder",
+    ".": "folder",
+    "..": "",
+    "/": "",
+    "fifo": "it is a FIFO",
+    "to-fifo": "it is a FIFO",
+    "socket": "it is a device, socket or link",
+    "zero": "",
+    "/dev/null": "",
+    "/dev/tty": "",
+    "/proc/self/mem": "",
+    "/proc/self/fd/0": "",
+    "/proc/self/environ": "",
+    "/sys/kernel/mm": "",
+    "loop": "symbolic links",
+    "file/below": "Not a directory",
+    "no/such": "",
+    "dangling": "",
+    "x" * 300: "",
+    "d/" * 3000: "too long",
+    "out-folder/fifo": "",
+}
+
+
+@pytest.mark.parametrize("path", [*NO_FILE, *OUT, "sparse", "empty"])
+@pytest.mark.parametrize("tool", ["write_file", "search_replace"])
+async def test_writing_to_what_is_no_file_of_the_workspace(
+    bench: Bench, tool: str, path: str
+) -> None:
+    content = {"content": "x"} if tool == "write_file" else {"content": BLOCK}
+    workspace, before = bench.config.workspace, snapshot_of(bench)
+
+    result = await use(bench, tool, {"path": path.format(outside=_outside(bench)), **content})
+
+    if tool == "write_file" and path in ("no/such", "dangling"):
+        assert result.outcome is Outcome.OK  # made; a link within the workspace is followed
+        assert (workspace / path.replace("dangling", "nowhere")).read_text() == "x"
+        return
+    assert result.outcome is Outcome.FAILED
+    assert result.content.startswith(("cannot ", "empty "))
+    assert NO_FILE.get(path, "") in result.content
+    assert path not in OUT or "outside the workspace" in result.content
+    assert len(result.content) < 400
+    assert snapshot_of(bench) == before
+
+
+@pytest.mark.parametrize("path", NO_FILE)
+@pytest.mark.parametrize("tool", ["read_file", "grep"])
+async def test_reading_what_is_no_file(bench: Bench, tool: str, path: str) -> None:
+    pattern = {"pattern": "secret"} if tool == "grep" else {}
+
+    result = await use(bench, tool, {"path": path, **pattern})
+
+    if tool == "grep" and path in ("folder", ".", "..", "/"):
+        return  # may be searched
+    assert result.outcome is Outcome.FAILED
+    assert result.content.startswith("cannot ") and ": " in result.content
+    assert NO_FILE[path] in result.content
+    assert len(result.content) < 400
+
+
+async def test_a_sparse_file_of_a_terabyte_is_read_in_bounds(bench: Bench) -> None:
+    start = await use(bench, "read_file", {"path": "sparse", "limit": 1})
+    beyond = await bench.use("read_file", path="sparse", offset=10, hard_timeout_s=0.5)
+
+    assert start.outcome is Outcome.OK and start.meta.truncated and start.meta.not_utf8
+    assert beyond.outcome is Outcome.FAILED
+    assert "given up: it took over 0.5 s; take a smaller part" in beyond.content
+
+
+async def test_a_read_that_is_cancelled_ends_at_once(bench: Bench) -> None:
+    stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0.1, stop.set_result, None)
+
+    async with asyncio.timeout(TIME_S):
+        result = await bench.use("read_file", path="sparse", offset=10, stop=stop)
+
+    assert "given up: it was cancelled" in result.content
+
+
+def _required(tool: str) -> list[str]:
+    return [name for name, field in SHAPES[tool].items() if field.required]
+
+
+def _outside(bench: Bench) -> Path:
+    return bench.config.workspace.parent.parent / "outside"
+
+
+def snapshot_of(bench: Bench) -> dict[str, int]:
+    """Names and sizes in the workspace, the terabyte not read."""
+    return {
+        str(path): path.lstat().st_size
+        for path in bench.config.workspace.rglob("*")
+        if ".ratchet" not in path.parts
+    }
