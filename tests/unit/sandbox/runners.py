@@ -58,13 +58,6 @@ class Bench:
         stop: asyncio.Future[None] | None = None,
     ) -> ToolResult:  # fmt: skip
         """Like `use`, with arguments of any kind."""
-        return await self.use_raw(tool, arguments, hard_timeout_s=hard_timeout_s, stop=stop)
-
-    async def use_raw(
-        self, tool: str, arguments: Any, *, hard_timeout_s: float = 30,
-        stop: asyncio.Future[None] | None = None,
-    ) -> ToolResult:  # fmt: skip
-        """Like `use`, with arguments of any kind."""
         self.calls += 1
         context = Context(
             config=self.config,
