@@ -236,13 +236,20 @@ class TaskResult(Model):
     """The result argument of finish as JSON text; absent when there is none or when it has more
     than 4,096 characters (the End record has it then)."""
     base_commit: Annotated[str, chars(64)] = ""
-    """Git commit of the workspace before the first turn: what the patch is to be applied to."""
+    """Git commit of the workspace before the first turn: what the patch is to be applied to. That
+    of the repository itself where the workspace is a clone without files on top."""
+    upstream_commit: Annotated[str, chars(64)] = ""
+    """Git commit that was cloned; absent without spec.git."""
     patch_bytes: Count = 0
     """Size of the patch in bytes; 0 when nothing was changed."""
     patch_sha256: Digest | None = None
     """SHA-256 of the patch, in hex."""
     turn: Annotated[str, chars(253)] = ""
-    """Name of the AgentTurn of kind End, which holds the patch in spec.end.patch."""
+    """Name of the AgentTurn of kind End, which holds the patch in spec.end.patch, or the names of
+    the ConfigMaps that do. The command ratchet diff prints it."""
+    workspace_claim: Annotated[str, chars(253)] = ""
+    """Name of the PersistentVolumeClaim on which the workspace stays until the task is deleted;
+    absent where the workspace went with its pod."""
 
 
 class ConditionStatus(StrEnum):

@@ -36,6 +36,8 @@ CONFIG_MAX = 1_310_720
 have up to 232 KiB, which escapes can make several times as long; etcd takes 1.5 MiB."""
 PATCH_MAX = 136_536
 """Characters of a stored patch: 100 KiB, which base64 makes a third longer."""
+PARTS_MAX = 8
+"""ConfigMaps of one patch: 5 MiB in parts of 700 KiB."""
 RERUNS_MAX = 128
 
 CallKey = Annotated[str, chars(128, least=1)]
@@ -131,11 +133,23 @@ class Start(Model):
     later edit of any of them does not change it. Required."""
 
 
+class PatchPart(Model):
+    """A part of a large patch."""
+
+    name: Name
+    """Name of the ConfigMap that holds it, in the same namespace: binaryData.patch. Required."""
+    size: Positive
+    """Bytes of the part. Required."""
+
+
 class Patch(Model):
     """What the task changed in its workspace, as a git patch."""
 
     base: Annotated[str, chars(64)] = ""
     """Git commit that the patch is to be applied to."""
+    upstream_commit: Annotated[str, chars(64)] = ""
+    """Git commit that was cloned; the same as base unless spec.files were put on top of it. Empty
+    where the workspace is not from a clone."""
     sha256: Digest
     """SHA-256 of the patch's bytes, in hex. Required."""
     size: Count
@@ -144,6 +158,8 @@ class Patch(Model):
     """The patch itself; empty where it has more than 100 KiB."""
     encoding: PatchEncoding = PatchEncoding.TEXT
     """How inline holds the patch: text, or base64 where it is not UTF-8. Default: text."""
+    parts: Annotated[tuple[PatchPart, ...], listed("atomic", most=PARTS_MAX)] = ()
+    """Where a patch of more than 100 KiB is, in order; the parts together are the patch."""
 
 
 class End(Model):

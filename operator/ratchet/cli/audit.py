@@ -6,19 +6,21 @@ journal gives, and whether the task's status, if it is there, says the same as t
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ratchet.api import names
-from ratchet.cli.inputs import Object, UnreadableInput
+from ratchet.build.patchparts import content
+from ratchet.cli.inputs import CONFIG_MAP, Object, UnreadableInput
 from ratchet.core.conditions import Reason
 from ratchet.core.records import End, Patch, Record, Start, Turn
 from ratchet.core.transcript import History, request_after
-from ratchet.edges import checking, taskstatus, wire
+from ratchet.edges import checking, patches, taskstatus, wire
 from ratchet.edges.checking import Fault
 from ratchet.ports import TaskRef
+
+ConfigMaps = Mapping[tuple[str, str], Object]
+"""By namespace and name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Audit:
     task: TaskRef
     records: tuple[Record, ...]
     faults: tuple[Fault, ...]
+    unseen: int = 0
+    """ConfigMaps with parts of the patch that were not among the input."""
 
     @property
     def broken(self) -> bool:
@@ -38,6 +42,7 @@ class Audit:
 def audits(found: Sequence[Object]) -> list[Audit]:
     """One audit for each task that the objects speak of. Raises UnreadableInput if they do of none."""
     groups: dict[str, list[Object]] = {}
+    maps = {_place(item): item for item in found if item["kind"] == CONFIG_MAP}
     tasks = {taskstatus.uid(item): item for item in found if item["kind"] == names.TASK_KIND}
     for uid in tasks:
         groups[uid] = []
@@ -46,7 +51,7 @@ def audits(found: Sequence[Object]) -> list[Audit]:
             groups.setdefault(_task_uid(item), []).append(item)
     if not groups:
         raise UnreadableInput("there is no AgentTurn in the input: is the uid of the task right?")
-    return [_audit(uid, turns, tasks.get(uid)) for uid, turns in groups.items()]
+    return [_audit(uid, turns, tasks.get(uid), maps) for uid, turns in groups.items()]
 
 
 def _task_uid(turn: Object) -> str:
@@ -60,16 +65,21 @@ def _named_task(turn: Object) -> Object:
     return named if isinstance(named, dict) else {}
 
 
-def _audit(uid: str, turns: Sequence[Object], task: Object | None) -> Audit:
+def _audit(uid: str, turns: Sequence[Object], task: Object | None, maps: ConfigMaps) -> Audit:
     ref = _task_ref(uid, turns, task)
     checked = checking.check(ref, turns)
     faults = checked.faults
     if not faults:
         faults += tuple(Fault(text) for text in _requests(ref, checked.records))
-        faults += tuple(Fault(text) for text in _patch(ref, checked.records))
+        faults += tuple(Fault(text) for text in _patch(ref, checked.records, maps))
     if task is not None and not any(fault.newer for fault in faults):
         faults += tuple(Fault(text) for text in _status(ref, task, turns, checked))
-    return Audit(ref, checked.records, faults)
+    unseen = _unseen(checked.records, ref.namespace, maps)
+    return Audit(ref, checked.records, faults, unseen)
+
+
+def _place(item: Object) -> tuple[str, str]:
+    return str(item["metadata"].get("namespace", "")), str(item["metadata"]["name"])
 
 
 def _task_ref(uid: str, turns: Sequence[Object], task: Object | None) -> TaskRef:
@@ -108,21 +118,35 @@ def _requests(task: TaskRef, records: Sequence[Record]) -> Iterator[str]:
             history = history.after(turn)
 
 
-def _patch(task: TaskRef, records: Sequence[Record]) -> Iterator[str]:
+def _patch(task: TaskRef, records: Sequence[Record], maps: ConfigMaps) -> Iterator[str]:
+    """What is wrong with the patch; of one in ConfigMaps only if any of them is there."""
     last = records[-1] if records else None
-    if isinstance(last, End) and last.patch is not None and last.patch.inline:
-        data = _bytes(last.patch)
-        if (len(data), hashlib.sha256(data).hexdigest()) != (last.patch.size, last.patch.sha256):
-            yield f"{_what(task, last.number)} has a patch that is not of its own size and digest."
+    if not isinstance(last, End) or last.patch is None:
+        return
+    patch = last.patch
+    if patch.parts and sum(part.size for part in patch.parts) != patch.size:
+        yield f"{_what(task, last.number)} has a patch whose parts are not of its size."
+    elif patch.parts and _unseen(records, task.namespace, maps) == len(patch.parts):
+        return
+    elif patch.parts or patch.inline:
+        try:
+            patches.checked(patch, _bytes(patch, task.namespace, maps))
+        except patches.PatchBroken as broken:
+            yield f"The patch of {_what(task, last.number)} cannot be had: {broken}."
 
 
-def _bytes(patch: Patch) -> bytes:
-    if patch.encoding != "base64":
-        return patch.inline.encode("utf-8")
-    try:
-        return base64.b64decode(patch.inline, validate=True)
-    except ValueError:
-        return b""
+def _bytes(patch: Patch, namespace: str, maps: ConfigMaps) -> bytes:
+    if not patch.parts:
+        return patches.inline_bytes(patch)
+    found = ((part, maps.get((namespace, part.name))) for part in patch.parts)
+    return b"".join(patches.piece(part, content(one) if one else None) for part, one in found)
+
+
+def _unseen(records: Sequence[Record], namespace: str, maps: ConfigMaps) -> int:
+    """ConfigMaps with parts of the patch that are not among the input."""
+    last = records[-1] if records else None
+    parts = last.patch.parts if isinstance(last, End) and last.patch else ()
+    return sum((namespace, part.name) not in maps for part in parts)
 
 
 def _status(

@@ -11,12 +11,16 @@ from ratchet.api import names
 Object = Mapping[str, Any]
 
 
+CONFIG_MAP = "ConfigMap"
+"""What parts of a large patch are in."""
+
+
 class UnreadableInput(Exception):
     """The input is not what can be checked. The text says where, and what to give instead."""
 
 
 def objects(name: str, text: str) -> Iterator[Object]:
-    """AgentTasks and AgentTurns in a text: JSON objects one after another, lists or single ones."""
+    """AgentTasks, AgentTurns and ConfigMaps in a text: JSON objects one after another, or lists."""
     decoder = json.JSONDecoder()
     place = 0
     while rest := text[place:].lstrip():
@@ -46,8 +50,12 @@ def _ours(name: str, found: Object) -> Object:
     """The object, if it has the shape that the rest of the program may rely on."""
     kind = str(found.get("kind"))
     group = str(found.get("apiVersion")).split("/")[0]
+    if (group, kind) == ("v1", CONFIG_MAP):
+        if not isinstance(found.get("metadata"), Mapping) or not _is_metadata(found["metadata"]):
+            raise UnreadableInput(f"{name} holds an object of kind {kind} that is not whole")
+        return found
     if group != names.GROUP or kind not in (names.TASK_KIND, names.TURN_KIND):
-        wanted = f"AgentTurns of {names.GROUP}, perhaps with their AgentTask"
+        wanted = f"AgentTurns of {names.GROUP}, perhaps with their AgentTask and ConfigMaps"
         raise UnreadableInput(f"{name} holds an object of kind {kind}: only {wanted} are checked")
     metadata = found.get("metadata")
     parts = [metadata, found.get("spec"), found.get("status", {})]

@@ -17,9 +17,9 @@ _VERIFY = """\
 Check journals offline: numbers, kinds, owners, digests, links, requests, results, the end.
 Input is what kubectl prints as JSON, of one task or of several:
 
-  kubectl get agentturns -l ratchet.run/task-uid=UID -o json | ratchet verify -
+  kubectl get agentturns,configmaps -l ratchet.run/task-uid=UID -o json | ratchet verify -
 
-An AgentTask among the input is compared with its journal.
+An AgentTask among the input is compared with its journal, ConfigMaps with the patch that they hold.
 Exit code: 0 all is well, 1 a journal is broken, 2 the input cannot be judged.
 """
 

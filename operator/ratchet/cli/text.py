@@ -15,7 +15,7 @@ def told(audit: Audit, verbose: bool) -> Iterator[str]:
     """The lines about one task: records if asked for, a sentence, and what is wrong."""
     if verbose:
         yield from map(_record, audit.records)
-    yield f"{audit.task} (uid {audit.task.uid}): {_judged(audit)} {_counted(audit.records)}"
+    yield f"{audit.task} (uid {audit.task.uid}): {_judged(audit)} {_counted(audit)}"
     for fault in audit.faults:
         yield f"  - {fault.text}"
 
@@ -28,7 +28,8 @@ def _judged(audit: Audit) -> str:
     return f"BROKEN, {_many(len(audit.faults), 'fault')}."
 
 
-def _counted(records: tuple[Record, ...]) -> str:
+def _counted(audit: Audit) -> str:
+    records = audit.records
     turns = [record for record in records if isinstance(record, Turn)]
     calls = sum(len(turn.reply.calls) for turn in turns if turn.reply.verdict.runs)
     outcomes = [result.outcome for turn in turns for result in turn.results or ()]
@@ -38,7 +39,9 @@ def _counted(records: tuple[Record, ...]) -> str:
         _many(outcomes.count(Outcome.UNKNOWN), "unknown outcome"),
         _many(sum(len(turn.reruns) for turn in turns), "re-run"),
     ]
-    return f"{', '.join(parts)}; {_end(records)}."
+    unseen = _many(audit.unseen, "ConfigMap")
+    patch = f"; its patch is in {unseen} that were not given" if audit.unseen else ""
+    return f"{', '.join(parts)}; {_end(records)}{patch}."
 
 
 def _end(records: tuple[Record, ...]) -> str:

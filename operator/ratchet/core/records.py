@@ -128,8 +128,19 @@ class Rerun:
 
 
 @dataclass(frozen=True, slots=True)
+class PatchPart:
+    """A part of a large patch: the ConfigMap that holds it, and its bytes."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Patch:
-    """The task's work as a git patch. `inline` is empty where the patch is too large to be stored."""
+    """The task's work as a git patch: inline, or in parts where it is large.
+
+    `sha256` is of the whole. One of which neither is there was too large to be kept.
+    """
 
     base: str
     sha256: str
@@ -137,6 +148,9 @@ class Patch:
     inline: str = ""
     encoding: str = "text"
     """`text`, or `base64` where the patch is not UTF-8."""
+    upstream_commit: str = ""
+    """The commit that was cloned; empty where the workspace is not from a clone."""
+    parts: tuple[PatchPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ratchet.core.conditions import ConditionType, Phase, Reason
+from ratchet.core.config import VolumeClaim
 from ratchet.core.facts import Enforcement
 from ratchet.core.records import End, EndOutcome
 from ratchet.core.replies import Usage
@@ -37,6 +38,9 @@ class ResultSummary:
     base: str = ""
     patch_bytes: int = 0
     patch_sha256: str = ""
+    upstream: str = ""
+    kept: bool = False
+    """The workspace is on a claim, which stays as long as the task does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ def summarise(state: State, now: datetime) -> Summary:
         unknown_outcomes=tally.unknown,
         conditions=_conditions(phase, reason, message) + _network(state.sandbox),
         asks=not state.model_backoff.blocks(now),
-        result=_result(state.end) if state.end is not None else None,
+        result=_result(state.end, state.config.sandbox.claim) if state.end is not None else None,
     )
 
 
@@ -181,17 +185,19 @@ def _network(sandbox: Sandbox) -> tuple[Condition, ...]:
     return (Condition(ConditionType.NETWORK_ENFORCED, status, reason, message),)
 
 
-def _result(end: End) -> ResultSummary | None:
+def _result(end: End, claim: VolumeClaim | None) -> ResultSummary | None:
     patch = end.patch
-    if not end.summary and patch is None:
+    if not end.summary and patch is None and claim is None:
         return None
     return ResultSummary(
         record=end.number,
         summary=_short(end.summary),
         result=end.result if len(end.result.encode()) <= 4096 else "",
         base=patch.base if patch else "",
+        upstream=patch.upstream_commit if patch else "",
         patch_bytes=patch.size if patch else 0,
         patch_sha256=patch.sha256 if patch else "",
+        kept=claim is not None,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import ssl
 from typing import Any, Final
 
@@ -17,10 +16,11 @@ from ratchet.core.conditions import Reason
 from ratchet.core.config import Config
 from ratchet.core.facts import CallOrder, Enforcement, NetworkVerdict, Receipt, SandboxRef
 from ratchet.core.records import Outcome, Patch
+from ratchet.edges import patches
 from ratchet.edges.certificates import server_name
 from ratchet.edges.kube import Api
 from ratchet.edges.pods import Pods, Refused
-from ratchet.edges.sandbox import PORT, WAIT_S, Diff, Found, SandboxClient, new_session
+from ratchet.edges.sandbox import PORT, WAIT_S, Found, SandboxClient, new_session
 from ratchet.edges.startfiles import FileMissing, read_files
 from ratchet.failpoints import Point, step
 from ratchet.ports import (
@@ -36,8 +36,6 @@ LOOK_AGAIN_S: Final = 2.0
 """How long `changed` waits: the watch wakes the loop earlier, this is for what a watch misses."""
 INTERRUPT_S: Final = 4.5
 """Within what the end of an interrupted call must be known; the port grants 5 s."""
-PATCH_INLINE_MAX: Final = 100 * 1024
-"""Largest patch, in bytes, that goes into the journal."""
 
 NETWORK_UNTOLD: Final = NetworkVerdict(
     Enforcement.UNKNOWN, f"The sandbox did not say within {WAIT_S:g} s what it found out."
@@ -255,18 +253,7 @@ class KubeSandbox:
         return await self._client.digest(path)
 
     async def patch(self) -> Patch:
-        return to_patch(await self._client.diff())
-
-
-def to_patch(diff: Diff) -> Patch:
-    """The patch as the journal stores it: as text where it is UTF-8, not at all if it is large."""
-    inline, encoding = "", "text"
-    if len(diff.patch) <= PATCH_INLINE_MAX:
-        try:
-            inline = diff.patch.decode()
-        except UnicodeDecodeError:
-            inline, encoding = base64.b64encode(diff.patch).decode(), "base64"
-    return Patch(diff.base, diff.sha256, len(diff.patch), inline, encoding)
+        return await patches.stored(self._home.api, self._task, await self._client.diff())
 
 
 def _owner(pod: dict[str, Any]) -> str:

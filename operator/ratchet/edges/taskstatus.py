@@ -202,8 +202,10 @@ def _result(task: TaskRef, result: ResultSummary) -> dict[str, Any]:
         "summary": result.summary,
         "value": result.result,
         "baseCommit": result.base,
+        "upstreamCommit": result.upstream,
         "patchBytes": result.patch_bytes,
         "patchSha256": result.patch_sha256,
+        "workspaceClaim": names.workspace_claim_name(task.name, task.uid) if result.kept else "",
         "turn": names.turn_name(task.name, task.uid, result.record),
     }
     return {name: value for name, value in body.items() if value}

@@ -22,6 +22,7 @@ from ratchet.core.records import (
     Call,
     End,
     Patch,
+    PatchPart,
     Record,
     Reply,
     Rerun,
@@ -34,7 +35,7 @@ from ratchet.edges import digests
 from ratchet.ports import TaskRef
 
 Object = Mapping[str, Any]
-_Flat = TypeVar("_Flat", Usage, Result, Rerun, Patch)
+_Flat = TypeVar("_Flat", Usage, Result, Rerun, Patch, PatchPart)
 
 
 ADVICE = (
@@ -147,7 +148,12 @@ def _end(end: End) -> dict[str, Any]:
         "result": end.result,
     }
     body = {name: value for name, value in body.items() if value}
-    return body | ({"patch": _flat(end.patch)} if end.patch else {})
+    return body | ({"patch": _patch(end.patch)} if end.patch else {})
+
+
+def _patch(patch: Patch) -> dict[str, Any]:
+    body = _flat(replace(patch, parts=()))
+    return body | ({"parts": [_flat(part) for part in patch.parts]} if patch.parts else {})
 
 
 def _flat(value: Any) -> dict[str, Any]:
@@ -308,9 +314,14 @@ def _end_from(spec: api.AgentTurnSpec, end: api.End) -> End:
         message=end.message,
         summary=end.summary,
         result=end.result,
-        patch=_from(Patch, end.patch) if end.patch else None,
+        patch=_patch_from(end.patch) if end.patch else None,
         hash=spec.digest or "",
     )
+
+
+def _patch_from(parsed: api.Patch) -> Patch:
+    parts = tuple(_from(PatchPart, part) for part in parsed.parts)
+    return replace(_from(Patch, parsed), parts=parts)
 
 
 def _from(kind: type[_Flat], parsed: Any) -> _Flat:

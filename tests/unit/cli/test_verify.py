@@ -142,7 +142,7 @@ def a_status_with_another_end(found: list[Object]) -> None:
 DEEPER: dict[Change, str] = {
     a_request_of_another_journal: "(record 1) answers another request",
     results_that_the_next_request_did_not_show: "(record 2) answers another request",
-    a_patch_of_another_size: "(record 4) has a patch that is not of its own size and digest",
+    a_patch_of_another_size: "(record 4) cannot be had: it is not of its own size and digest",
     a_status_that_knows_more: "(record 3) is missing: somebody deleted it. The status knows of it.",
     a_status_of_an_earlier_owner: "knows of no epoch above 2, and a record was written by epoch 3",
     a_status_that_ended_without_an_end: "The status says that the task has ended, and AgentTurn",

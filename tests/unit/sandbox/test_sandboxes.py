@@ -20,8 +20,7 @@ from ratchet.core.keys import call_digest
 from ratchet.edges.certificates import Identity
 from ratchet.edges.kube import JSON, TIMEOUT_S, ApiError, ApiUnreachable, Params
 from ratchet.edges.pods import Pods
-from ratchet.edges.sandbox import Diff
-from ratchet.edges.sandboxes import PATCH_INLINE_MAX, KubeSandbox, KubeSandboxes, to_patch
+from ratchet.edges.sandboxes import KubeSandbox, KubeSandboxes
 from ratchet.ports import (
     JournalAway,
     SandboxAway,
@@ -469,22 +468,7 @@ async def test_interrupt_of_a_call_that_will_not_end_is_unknown(cluster: Cluster
     running.cancel()
 
 
-# --- patches ---
-
-
-def test_a_patch_is_stored_as_text_where_it_is_utf_8() -> None:
-    patch = to_patch(Diff("b", "é".encode(), "s"))
-    assert (patch.inline, patch.encoding, patch.size) == ("é", "text", 2)
-
-
-def test_a_patch_of_other_bytes_is_stored_as_base64() -> None:
-    patch = to_patch(Diff("b", b"\xff", "s"))
-    assert (patch.inline, patch.encoding) == ("/w==", "base64")
-
-
-def test_a_large_patch_is_not_stored() -> None:
-    patch = to_patch(Diff("b", b"x" * (PATCH_INLINE_MAX + 1), "s"))
-    assert (patch.inline, patch.size) == ("", PATCH_INLINE_MAX + 1)
+# --- the identity ---
 
 
 async def test_an_identity_is_read_back_as_it_was_made(
