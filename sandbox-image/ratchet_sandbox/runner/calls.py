@@ -15,7 +15,7 @@ from ratchet_sandbox.protocol import Outcome, Result, Run, Started
 from ratchet_sandbox.runner.config import Config
 from ratchet_sandbox.runner.guides import Guides
 from ratchet_sandbox.runner.processes import Children
-from ratchet_sandbox.runner.result import Context, ToolResult, failed
+from ratchet_sandbox.runner.result import SOFT_TIMEOUT_S, Context, ToolResult, failed
 from ratchet_sandbox.runner.shell import Shell
 from ratchet_sandbox.runner.tools import TOOLS, Tool
 
@@ -136,6 +136,7 @@ class Calls:
             hard_timeout_s=min(limit_s, self._config.hard_timeout_s),
             stop=call.stop,
             guides=self._guides,
+            soft_timeout_s=run.soft_timeout_seconds or SOFT_TIMEOUT_S,
         )
         try:
             return await tool(context, run.arguments)

@@ -47,11 +47,31 @@ class State:
     """What a shell can be brought back to. Each field is text for the shell to read."""
 
     options: str
-    """bash: ``$SHELLOPTS/$BASHOPTS``; sh: the output of ``set +o``."""
+    """bash: ``$SHELLOPTS/$BASHOPTS/$-``; sh: the output of ``set +o``."""
     aliases: str
     umask: str
     functions: str
     variables: str
+    jobs: str = ""
+    """What ``jobs`` lists. It cannot be restored, only told of."""
+
+    @property
+    def restricted(self) -> bool:
+        """Whether bash takes no redirections any more (``set -r``), and so no further command."""
+        return "r" in _three(self.options)[2]
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The commands of the background jobs that had not ended."""
+        return tuple(_JOB.findall(self.jobs))
+
+
+_JOB: Final = re.compile(r"^\[\d+\][+ -]*(?:Running|Stopped)\S*\s+(.+?)(?: &)?$", re.MULTILINE)
+
+
+def _three(options: str) -> tuple[str, str, str]:
+    first, second, third, *_ = (*options.split("/"), "", "")
+    return first, second, third
 
 
 def opening(*, bash: bool, nonce: str, restore: Path | None) -> str:
@@ -65,8 +85,9 @@ def opening(*, bash: bool, nonce: str, restore: Path | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def call(*, bash: bool, nonce: str, command: Path, output: Path) -> str:
-    """The lines that run a command file with its output into a FIFO, report, and save.
+def call(*, bash: bool, nonce: str, command: Path, source: str, output: Path) -> str:
+    """The lines that run a command file with input from `source` and its output into a FIFO,
+    report, and save.
 
     `set +e` comes first: errexit holds for one call, or the first command that fails in a later
     one would end the shell. The trap is for a command that ends the shell by itself (exit, set
@@ -87,7 +108,7 @@ def call(*, bash: bool, nonce: str, command: Path, output: Path) -> str:
         ))  # fmt: skip
         lines.append(f"\\trap -- '{last}' EXIT")
     lines += [
-        f"{{ \\. {shlex.quote(str(command))}; }} </dev/null >{shlex.quote(str(output))} 2>&1",
+        f"{{ \\. {shlex.quote(str(command))}; }} <{shlex.quote(source)} >{shlex.quote(str(output))} 2>&1",
         report.format("e"),
         save,
         saved,
@@ -114,9 +135,10 @@ def parse_state(data: bytes, nonce: str) -> State | None:
         return None
     # surrogateescape: names and values may be any bytes, and go back as they came.
     parts = data.decode(errors="surrogateescape").split(f"\n#{nonce}\n")
-    if len(parts) != 6 or parts[5] != "":
+    if len(parts) != 7 or parts[6] != "":
         return None
-    return State(*parts[:5])
+    jobs, options, aliases, umask, functions, variables, _ = parts
+    return State(options, aliases, umask, functions, variables, jobs)
 
 
 def restore_script(
@@ -132,11 +154,14 @@ def _save_bash(nonce: str) -> str:
     # Assigning POSIXLY_CORRECT switches POSIX mode on, where `unset` cannot be a function; then
     # `builtin` is freed, and everything after it is reached through that.
     mark = f'builtin printf "\\n#%s\\n" {nonce}'
+    # `jobs` knows none in a subshell, so it stands before it; what it writes may be anybody's.
     return "; ".join((
-        f"( v_{nonce}=$SHELLOPTS/$BASHOPTS",
+        "{ ! \\builtin jobs",
+        f"( v_{nonce}=$SHELLOPTS/$BASHOPTS/$-",
         "POSIXLY_CORRECT=1",
         "\\unset -f builtin",
         "\\unset POSIXLY_CORRECT",
+        mark,
         f'builtin printf "%s" "$v_{nonce}"',
         f"builtin unset v_{nonce}",
         mark,
@@ -148,18 +173,29 @@ def _save_bash(nonce: str) -> str:
         "builtin declare -f",
         mark,
         "builtin declare -p",
-        mark + " )",
+        mark + " ); }",
     ))  # fmt: skip
 
 
 def _save_sh(nonce: str) -> str:
     mark = f"printf '\\n#%s\\n' {nonce}"
-    steps = ("set +o", mark, "alias", mark, 'echo "umask $(umask)"', mark, mark, "export -p", mark)
-    return f"( {'; '.join(steps)} )"
+    steps = (
+        mark,
+        "set +o",
+        mark,
+        "alias",
+        mark,
+        'echo "umask $(umask)"',
+        mark,
+        mark,
+        "export -p",
+        mark,
+    )
+    return f"{{ ! jobs; ( {'; '.join(steps)} ); }}"
 
 
 def _restore_bash(state: State, workspace: Path) -> str:
-    options, _, switches = state.options.partition("/")
+    options, switches, _ = _three(state.options)
     enabled = [o for o in options.split(":") if o and o not in _OPTIONS_NOT_KEPT]
     default_off = [o for o in _BASH_DEFAULT_OPTIONS if o not in enabled]
     # Functions come late, so that none of them can stand in for what this script uses, and are

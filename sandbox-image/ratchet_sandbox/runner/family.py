@@ -10,11 +10,14 @@ import contextlib
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 KILL_PATIENCE_S: Final = 5.0
+_NAMES: Final = 8
+"""Names of processes that a sentence lists at most."""
 _ROUND_S: Final = 0.005
 _EMPTY_LOOKS: Final = 10
 """Looks in a row that must find nothing. One proves nothing: a process that forks and exits within
@@ -33,6 +36,9 @@ class Row:
     session: int
     state: str
     marked: bool = False
+    started: int = 0
+    """In clock ticks since the system's start."""
+    name: str = ""
 
 
 def table(marked: Marked = lambda _: False) -> dict[int, Row]:
@@ -83,6 +89,24 @@ def members(
     return (descendants(rows, roots - own) & rows.keys()) - own
 
 
+def ticks() -> int:
+    """Now, as `Row.started` counts, and a tick earlier: what starts from here on is not before it."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")) - 1
+
+
+def started_since(rows: Mapping[int, Row], shell: int, since: int) -> set[int]:
+    """What descends from a shell and was started at `since` or later; not the shell itself."""
+    found = descendants(rows, (shell,)) & rows.keys()
+    return {pid for pid in found - {shell} if rows[pid].started >= since}
+
+
+def names(rows: Mapping[int, Row], pids: Iterable[int]) -> str:
+    """Names of these processes for a sentence, the most frequent first: ``sleep (3), make``."""
+    counted = Counter(rows[pid].name for pid in pids if pid in rows).most_common()
+    shown = [name if count == 1 else f"{name} ({count})" for name, count in counted[:_NAMES]]
+    return ", ".join(shown) + (", ..." if len(counted) > _NAMES else "")
+
+
 def marked_with(marker: bytes) -> Marked:
     """Whether a process was started with this ``NAME=value`` in its environment."""
 
@@ -126,5 +150,9 @@ def _row(pid: int, marked: Marked) -> Row | None:
     except OSError:
         return None
     # The command's name, in parentheses, may itself hold spaces and parentheses.
-    state, parent, group, session, *_ = text[text.rindex(b")") + 2 :].split()
-    return Row(int(parent), int(group), int(session), state.decode(), marked(pid))
+    end = text.rindex(b")")
+    state, parent, group, session, *rest = text[end + 2 :].split()
+    name = text[text.index(b"(") + 1 : end].decode(errors="replace")
+    return Row(
+        int(parent), int(group), int(session), state.decode(), marked(pid), int(rest[15]), name
+    )

@@ -38,6 +38,8 @@ class Capture:
         self, spill: Path, *, limit: int = INLINE_LIMIT, spill_limit: int = SPILL_LIMIT
     ) -> None:
         self.size = 0
+        """Bytes since the last `take`."""
+        self.total = 0
         self._half = limit // 2
         self._head = bytearray()
         self._tail = bytearray()
@@ -45,6 +47,7 @@ class Capture:
         self._spill_left = spill_limit
         self._spilled: int | None = None
         self._failure: str | None = None
+        self._closed = False
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
@@ -52,6 +55,7 @@ class Capture:
             self._open()
         self._write(data)
         self.size += len(data)
+        self.total += len(data)
         room = self._half - len(self._head)
         self._head += data[:room]
         self._tail += data[room:]
@@ -59,12 +63,38 @@ class Capture:
 
     def close(self) -> None:
         """No more bytes will come."""
+        self._closed = True
+        self._shut()
+
+    def _shut(self) -> None:
         if self._spilled is not None and self._spilled >= 0:
             os.close(self._spilled)
             self._spilled = -1
 
+    def take(self) -> Text:
+        """What came since the last time, cut in the middle if it was too much.
+
+        The beginning of a character whose end is still to come waits for the next time.
+        """
+        rest = b"" if self._closed else self._unfinished()
+        text = self.text()
+        self._head, self._tail, self.size = bytearray(rest), bytearray(), len(rest)
+        if self._spill_left <= 0 and self._failure is None:
+            self._failure = "the file for this command's output is full"
+        return text
+
+    def _unfinished(self) -> bytes:
+        """Take off the end of what is kept if a character is cut there."""
+        if self.size == len(self._head) + len(self._tail):
+            self._head, self._tail = self._head + self._tail, bytearray()
+        last = self._tail or self._head
+        rest = bytes(last[len(whole_end(bytes(last))) :])
+        del last[len(last) - len(rest) :]
+        self.size -= len(rest)
+        return rest
+
     def text(self) -> Text:
-        """What was taken so far, cut in the middle if it was too much."""
+        """What came since the last `take`, cut in the middle if it was too much."""
         cut = self.size - len(self._head) - len(self._tail)
         if cut == 0:
             content, bad = decode(bytes(self._head + self._tail))
@@ -98,7 +128,7 @@ class Capture:
             os.write(self._spilled, piece)
         except OSError as error:  # disk full: the command goes on, the model is told
             self._failure = error.strerror or str(error)
-            self.close()
+            self._shut()
         self._spill_left -= len(piece)
 
 

@@ -73,8 +73,12 @@ class Children:
         stdin: int | IO[bytes] = subprocess.DEVNULL,
         stdout: int = subprocess.DEVNULL,
         stderr: int = subprocess.DEVNULL,
+        leads_session: bool = True,
     ) -> Child:
-        """Start a process in a session of its own. Raises OSError if it cannot be started."""
+        """Start a process in a session, or at least a process group, of its own.
+
+        Raises OSError if it cannot be started.
+        """
         process = subprocess.Popen(
             argv,
             env=dict(environment),
@@ -82,7 +86,8 @@ class Children:
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
-            start_new_session=True,
+            start_new_session=leads_session,
+            process_group=None if leads_session else 0,
         )
         child = Child(process.pid, asyncio.get_running_loop().create_future())
         self._running[child.pid] = (child, process)

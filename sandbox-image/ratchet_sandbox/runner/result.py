@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Arguments = dict[str, Any]
 """Of the tool's shape (`arguments.check`); without defaults."""
+SOFT_TIMEOUT_S: Final = 30.0
 FILES_S: Final = 30.0
 """Longest time, in seconds, that a file tool works on one call."""
 Watch = Callable[[], None]
@@ -48,6 +49,8 @@ class Context:
     stop: "asyncio.Future[None]"
     """Done when the call is cancelled."""
     guides: "Guides"
+    soft_timeout_s: float = SOFT_TIMEOUT_S
+    """How long a command is waited for if the model does not say."""
 
     def watch(self) -> Watch:
         """From now on, a file tool's time."""

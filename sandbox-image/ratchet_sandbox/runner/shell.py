@@ -1,27 +1,38 @@
 """The persistent shell: it outlives its process, because its state is saved after each call.
 
-One command at a time. A command that ends the shell by itself (exit, set -e) is reported with
-its code and the state it left. A shell that is lost without a word is started again in the state
-before that command. Whatever is lost is said in the notes, for the model to read.
+One command at a time; it goes on by itself until it ends, is killed, or its hard timeout is over,
+however long anybody waits for it. A command that ends the shell by itself (exit, set -e) is
+reported with its code and the state it left. A shell that is lost without a word is started again
+in the state before that command. Whatever is lost is said in the notes, for the model to read.
 """
 
 import asyncio
 import contextlib
-import enum
 import os
 import secrets
+import signal
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ratchet_sandbox.runner import checkpoint, driver, environment, family, home, shellprocess
+from ratchet_sandbox.runner import (
+    checkpoint,
+    driver,
+    environment,
+    family,
+    home,
+    memory,
+    notes,
+    shellprocess,
+    signals,
+)
+from ratchet_sandbox.runner.command import End, Ended, Running
 from ratchet_sandbox.runner.config import Config
 from ratchet_sandbox.runner.output import Capture, Pump
 from ratchet_sandbox.runner.processes import Children
 from ratchet_sandbox.runner.shellprocess import ShellProcess
+from ratchet_sandbox.runner.terminal import Terminal
 
 _START_S: Final = 10.0
 _SAVE_S: Final = 10.0
@@ -34,58 +45,8 @@ _LEFT_OVERS: Final = 64
 """Ended calls whose background processes may still write; the oldest is cut off beyond that."""
 
 
-_KEPT: Final = (
-    "[the shell was started again with the directory, variables, functions, aliases and options "
-    "from before this command; background processes, traps and open descriptors are gone]"
-)
-_KEPT_SH: Final = (
-    "[the shell was started again with the directory, exported variables, aliases and options "
-    "from before this command; functions, other variables and background processes are gone]"
-)
-_LOST: Final = "[the shell ended without a word: killed, replaced by exec, or ended by an error]"
-_KILLED: Final = "[the command and everything that the shell had started were killed]"
-_EXITED: Final = (
-    "[this ended the shell (exit or set -e); it is started again with its directory, variables, "
-    "functions, aliases and options as they were at that point]"
-)
-_EXITED_UNSAVED: Final = (
-    "[this ended the shell (exit or set -e); it is started again as it was before this command]"
-)
-_GONE: Final = (
-    "[the shell had died since the last command and was started again with the state saved then]"
-)
-_RESTARTED: Final = (
-    "[the sandbox's container was restarted since the last command: processes and changes outside "
-    "the workspace are gone; the shell is as it was after the last command that ended]"
-)
-_BLANK: Final = "[the saved state could not be restored: this is a new shell in the workspace]"
-
-
 class ShellError(Exception):
     """No shell can be started; the message says why."""
-
-
-class End(enum.Enum):
-    """How a command's run ended."""
-
-    DONE = enum.auto()
-    """It ended; the shell lives."""
-    EXITED = enum.auto()
-    """It ended and the shell with it, in an orderly way; its state is kept."""
-    DIED = enum.auto()
-    """The shell was killed, or replaced itself by another program."""
-    TIMED_OUT = enum.auto()
-    CANCELLED = enum.auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A command's end. `exit_code`: None if the shell was killed by us."""
-
-    how: End
-    exit_code: int | None
-    duration_s: float
-    notes: tuple[str, ...] = ()
 
 
 class Shell:
@@ -98,9 +59,11 @@ class Shell:
         outer: Mapping[str, str],
         *,
         find: Callable[[str], tuple[Path, bool] | None] = shellprocess.find_shell,
+        cgroup: Path = memory.CGROUP,
     ) -> None:
         """`outer`: the container's environment; `find`: from a search path to the
-        shell's path, and whether it is bash."""
+        shell's path, and whether it is bash; `cgroup`: where the container's own is shown."""
+        self._cgroup = cgroup
         self._config = config
         self._find = find
         self._children = children
@@ -111,27 +74,58 @@ class Shell:
         self._process: ShellProcess | None = None
         self._state = checkpoint.load(config.state)
         self._first = True
+        self._note = config.private / "running"
+        self._lost = checkpoint.load_running(self._note)
         self._sessions: set[int] = set()
         self._pumps: list[Pump] = []
         self._count = 0
-        self.busy = False
+        self._running: Running | None = None
+        self.left: Running | None = None
+        """The command that was left running, until its end has been told."""
 
-    async def run(
-        self, command: str, *, capture: Capture, limit_s: float, stop: "asyncio.Future[None]"
-    ) -> Ended:
-        """Run a command; at `limit_s` or when `stop` is done, everything is killed.
+    @property
+    def busy(self) -> bool:
+        """Whether a command is running."""
+        return self._running is not None
 
-        Raises ShellError if there is no shell, OSError if the workspace cannot be written.
+    @property
+    def seconds_left(self) -> float:
+        """How long the command that is running may still take."""
+        return self._running.limit_s - self._running.seconds if self._running else 0.0
+
+    async def start(self, command: str, *, capture: Capture, limit_s: float) -> Running:
+        """Begin with a command; after `limit_s` everything that the shell has started is killed.
+
+        Call it only while the shell is not busy. Raises ShellError if there is no shell.
         """
-        self.busy = True
-        began = time.monotonic()
-        try:
-            notes = await self._ready()
-            how, code, more = await self._run(command, capture, limit_s, stop)
-        finally:
-            self.busy = False
-            capture.close()
-        return Ended(how, code, time.monotonic() - began, (*notes, *more))
+        news = await self._ready()
+        assert self._process is not None
+        assert not self.busy
+        running = Running(
+            command, capture, limit_s, self._process.child.pid, Terminal(capture),
+            asyncio.get_running_loop().create_future(), news,
+        )  # fmt: skip
+        self._running = running
+        running.task = asyncio.create_task(self._see_through(running))
+        return running
+
+    def leave(self, running: Running) -> None:
+        """Nobody waits for this command now. It is remembered, in case this runner is lost."""
+        self.left = running
+        if running.ended is None:
+            checkpoint.save_running(self._note, running.text)
+
+    def told(self, running: Running) -> None:
+        """The end of this command has been told."""
+        if self.left is running:
+            self.left = None
+
+    def what_was_lost(self) -> tuple[str, ...]:
+        """What an earlier runner had been left running, told once."""
+        lost, self._lost = self._lost, ""
+        if lost:
+            checkpoint.forget_running(self._note)
+        return notes.left_running(lost)
 
     async def kill(self) -> set[int]:
         """Kill the shell and all it ever started. Returns the pids that would not die."""
@@ -144,34 +138,50 @@ class Shell:
 
     async def close(self) -> None:
         """End everything; the shell cannot be used afterwards."""
+        if self._running and self._running.task:
+            self._running.task.cancel()
         await self.kill()
         for pump in self._pumps:
             pump.close()
 
     # --- one command ---
 
-    async def _run(
-        self, command: str, capture: Capture, limit_s: float, stop: "asyncio.Future[None]"
-    ) -> tuple[End, int | None, tuple[str, ...]]:
+    async def _see_through(self, running: Running) -> Ended:
+        oom = memory.kills(self._cgroup)
+        try:
+            how, code, more = await self._run(running)
+        finally:
+            self._running = None
+            running.capture.close()
+            running.terminal.close()
+            checkpoint.forget_running(self._note)
+        ours = how in (End.TIMED_OUT, End.CANCELLED, End.KILLED) or running.signal
+        of_memory = memory.note(oom, None if ours else code, self._cgroup)
+        return Ended(how, code, running.seconds, (*running.notes, *more, *of_memory))
+
+    async def _run(self, running: Running) -> tuple[End, int | None, tuple[str, ...]]:
         process = self._process
         assert process is not None
         nonce = secrets.token_hex(16)
-        with self._files(command) as (script, fifo):
-            pump = Pump(fifo, capture)
+        with self._files(running.text) as (script, fifo):
+            pump = Pump(fifo, running.capture)
             self._keep(pump)
             if not process.bash and (wrong := await self._syntax_error(process, script)):
-                capture.feed(wrong)
+                running.capture.feed(wrong)
                 return End.DONE, _SYNTAX_ERROR, ()
             process.expect(nonce)
-            text = driver.call(bash=process.bash, nonce=nonce, command=script, output=fifo)
+            text = driver.call(
+                bash=process.bash, nonce=nonce, command=script,
+                source=running.terminal.path, output=fifo,
+            )  # fmt: skip
             try:
                 ended: asyncio.Future[int] = process.child.ended
                 if process.send(text):
                     await asyncio.wait(
-                        (process.report, ended, stop),
-                        timeout=limit_s, return_when=asyncio.FIRST_COMPLETED,
+                        (process.report, ended, running.stop),
+                        timeout=running.limit_s, return_when=asyncio.FIRST_COMPLETED,
                     )  # fmt: skip
-                return await self._conclude(process, nonce, stop)
+                return await self._conclude(process, nonce, running)
             finally:
                 pump.end_call()
 
@@ -185,22 +195,29 @@ class Shell:
         return f"{checked.errors}\n".encode() if checked.code else b""
 
     async def _conclude(
-        self, process: ShellProcess, nonce: str, stop: "asyncio.Future[None]"
+        self, process: ShellProcess, nonce: str, running: Running
     ) -> tuple[End, int | None, tuple[str, ...]]:
         if process.child.ended.done():
             process.drain()
         if process.report.done():
-            return await self._ended(process, nonce, process.report.result())
+            return await self._ended(process, nonce, process.report.result(), running)
         if process.child.ended.done():
             code = process.child.ended.result()
-            await self.kill()
-            return End.DIED, code if code >= 0 else 128 - code, (_LOST, _kept(process))
+            return End.DIED, _exit_code(code), (notes.LOST, *await self._killed(process))
+        killed = await self._killed(process)
+        how = running.stop.result() if running.stop.done() else End.TIMED_OUT
+        return how, None, (notes.KILLED, *killed)
+
+    async def _killed(self, process: ShellProcess) -> tuple[str, ...]:
+        """Kill what there is, and say what that was and what the next shell will have."""
+        rows = family.table()
+        names = family.names(rows, self._members() - {process.child.pid})
         left = await self.kill()
-        notes = (_KILLED, _kept(process), *_undying(left))
-        return (End.CANCELLED if stop.done() else End.TIMED_OUT), None, notes
+        kept = notes.KEPT if process.bash else notes.KEPT_SH
+        return (*notes.killed(names), kept, *notes.undying(left))
 
     async def _ended(
-        self, process: ShellProcess, nonce: str, report: driver.Report
+        self, process: ShellProcess, nonce: str, report: driver.Report, running: Running
     ) -> tuple[End, int | None, tuple[str, ...]]:
         await asyncio.wait((process.saved, process.child.ended), timeout=_SAVE_S,
                            return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
@@ -210,14 +227,18 @@ class Shell:
         if state:
             self._state = state
             checkpoint.save(self._config.state, state)
-        if not report.shell_ends:
+        if not report.shell_ends and not (state and state.restricted):
             return End.DONE, report.exit_code, ()
+        if not report.shell_ends:
+            signals.send(process.child.pid, signal.SIGKILL)
         await asyncio.wait((process.child.ended,), timeout=_LAST_WORDS_S)
         if not process.child.ended.done():
             await self.kill()
         process.close()
         self._process = None
-        return End.EXITED, report.exit_code, (_EXITED if state else _EXITED_UNSAVED,)
+        if not report.shell_ends:
+            return End.DONE, report.exit_code, (notes.RESTRICTED,)
+        return End.EXITED, _last_code(process, report), (notes.why_it_ended(state, running.signal),)
 
     # --- the process ---
 
@@ -234,15 +255,15 @@ class Shell:
         if self._state and await self._start(self._state):
             return note
         if await self._start(None):
-            return (*note, _BLANK) if self._state else note
+            return (*note, notes.BLANK) if self._state else note
         raise ShellError("the image's shell was started and did not answer")
 
     def _why_new(self) -> tuple[str, ...]:
         """What to tell about a shell that is not the one of the last command, if it was not said."""
         restarted, self._first = self._first and self._state is not None, False
         if restarted:
-            return (_RESTARTED,)
-        return (_GONE,) if self._process else ()
+            return (notes.RESTARTED, *self.what_was_lost(), *notes.jobs(self._state))
+        return (notes.GONE,) if self._process else ()
 
     async def _start(self, state: driver.State | None) -> bool:
         found = self._find(self._environment["PATH"])
@@ -316,9 +337,13 @@ class Shell:
         self._pumps.append(pump)
 
 
-def _kept(process: ShellProcess) -> str:
-    return _KEPT if process.bash else _KEPT_SH
+def _exit_code(code: int) -> int:
+    """As shells tell it: 128 and the signal's number for what a signal ended."""
+    return code if code >= 0 else 128 - code
 
 
-def _undying(pids: set[int]) -> tuple[str, ...]:
-    return (f"[{len(pids)} processes could not be killed]",) if pids else ()
+def _last_code(process: ShellProcess, report: driver.Report) -> int:
+    """A shell that a signal ends runs its exit trap, and reports the code of the command before."""
+    ended = process.child.ended
+    by_signal = ended.done() and ended.result() < 0
+    return _exit_code(ended.result()) if by_signal else report.exit_code

@@ -122,7 +122,11 @@ def find_shell(search_path: str) -> tuple[Path, bool] | None:
 def start(
     children: Children, path: Path, *, bash: bool, environment: Mapping[str, str], folder: Path
 ) -> ShellProcess:
-    """Start a shell in a session of its own. Raises OSError if it cannot be started."""
+    """Start a shell in a process group of its own. Raises OSError if it cannot be started.
+
+    It does not lead a session: the first terminal that a session's leader opens becomes its
+    controlling terminal (tty_ioctl(4)), and the end of that one would end the shell (SIGHUP).
+    """
     stdin, control = os.pipe()
     state, stdout = os.pipe()
     report, stderr = os.pipe()
@@ -130,7 +134,7 @@ def start(
     try:
         child = children.start(
             argv, environment=environment, folder=folder,
-            stdin=stdin, stdout=stdout, stderr=stderr,
+            stdin=stdin, stdout=stdout, stderr=stderr, leads_session=False,
         )  # fmt: skip
     except OSError:
         for descriptor in (control, state, report):

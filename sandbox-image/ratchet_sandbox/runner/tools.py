@@ -7,6 +7,7 @@ from typing import Any, Final
 from ratchet_sandbox.protocol import Outcome
 from ratchet_sandbox.runner.arguments import BadArguments, Field, Kind, Shape, check
 from ratchet_sandbox.runner.bash import bash
+from ratchet_sandbox.runner.bashtools import bash_kill, bash_output, bash_stdin
 from ratchet_sandbox.runner.files import read_file, write_file
 from ratchet_sandbox.runner.grep import grep
 from ratchet_sandbox.runner.result import Arguments, Context, ToolResult, failed
@@ -22,6 +23,9 @@ _COUNT: Final = Field(Kind.WHOLE, least=1)
 
 SHAPES: Final[dict[str, Shape]] = {
     "bash": {"command": Field(Kind.LINE, required=True, least=1), "timeout": Field(Kind.NUMBER)},
+    "bash_kill": {"signal": Field(Kind.LINE)},
+    "bash_output": {"wait": Field(Kind.NUMBER)},
+    "bash_stdin": {"text": Field(Kind.TEXT, least=1), "key": Field(Kind.LINE)},
     "grep": {
         "pattern": Field(Kind.LINE, required=True, least=1),
         "path": Field(Kind.LINE, least=1),
@@ -68,6 +72,9 @@ TOOLS: Final[dict[str, Tool]] = {
     name: checked(SHAPES[name], tool)
     for name, tool in {
         "bash": bash,
+        "bash_kill": bash_kill,
+        "bash_output": bash_output,
+        "bash_stdin": bash_stdin,
         "grep": grep,
         "read_file": in_thread(read_file),
         "search_replace": in_thread(search_replace),

@@ -28,8 +28,10 @@ class Desk:
             self.bench.config, self.bench.children, self.bench.shell, self.said.append
         )
 
-    def run(self, key: str = KEY, tool: str = "bash", **arguments: Any) -> None:
-        self.calls.run(Run(key, tool, arguments, 30.0, 30.0))
+    def run(
+        self, key: str = KEY, tool: str = "bash", soft_s: float = 30.0, **arguments: Any
+    ) -> None:
+        self.calls.run(Run(key, tool, arguments, soft_s, 30.0))
 
     def results(self, key: str = KEY) -> list[Result]:
         return [m for m in self.said if isinstance(m, Result) and m.key == key]
@@ -58,6 +60,18 @@ async def test_a_call_is_started_and_its_result_kept_until_it_is_acknowledged(de
     assert desk.calls.finished == (KEY,)
     desk.calls.ack(KEY)
     assert not desk.calls.finished
+
+
+async def test_a_command_beyond_the_soft_timeout_of_its_call_is_left_running(desk: Desk) -> None:
+    desk.run(soft_s=0.2, command="echo some; read; echo more")
+    begun = await desk.result()
+    desk.run(OTHER, "bash_stdin", text="\n")
+
+    ended = await desk.result(OTHER)
+
+    assert begun.outcome is Outcome.STILL_RUNNING
+    assert begun.content.startswith("some\n[still running")
+    assert (ended.outcome, ended.content) == (Outcome.OK, "more")
 
 
 async def test_a_kept_result_is_said_again_unchanged(desk: Desk) -> None:
@@ -128,7 +142,9 @@ async def test_cancelling_what_is_over_or_unknown_changes_nothing(desk: Desk) ->
 async def test_an_unknown_tool_is_a_failure_that_names_the_known_ones(desk: Desk) -> None:
     desk.run(tool="teleport")
 
-    assert "bash, grep, read_file" in (await desk.result()).content
+    assert (
+        "bash, bash_kill, bash_output, bash_stdin, grep, read_file" in (await desk.result()).content
+    )
 
 
 async def test_a_fault_inside_a_tool_ends_its_call_and_not_the_runner(desk: Desk) -> None:

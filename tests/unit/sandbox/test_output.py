@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ratchet_sandbox.runner.output import Capture, decode, whole_end
+from ratchet_sandbox.runner.output import Capture, Text, decode, whole_end
 
 
 @pytest.fixture
@@ -89,6 +89,49 @@ def test_cutting_text_at_any_byte_leaves_whole_characters(text: str, at: int) ->
 
     assert text.startswith(kept.decode())
     assert len(text.encode()[:at]) - len(kept) <= 3
+
+
+def test_what_was_taken_is_not_given_again(spill: Path) -> None:
+    capture = Capture(spill, limit=10)
+    capture.feed("é".encode()[:1])
+    assert capture.take().content == ""
+    capture.feed("é".encode()[1:] + b"123")
+    assert capture.take().content == "é123"
+    assert capture.take().content == ""
+    capture.feed(b"\xc3")
+    capture.close()
+    assert capture.take() == Text("\N{REPLACEMENT CHARACTER}", False, None, True)
+
+
+def test_a_later_part_is_cut_by_itself_and_the_file_goes_on(spill: Path) -> None:
+    capture = Capture(spill, limit=10, spill_limit=24)
+    capture.feed(b"first")
+    assert capture.take().content == "first"
+    capture.feed(b"0123456789abc")
+    assert (
+        capture.take().content == f"01234\n[3 bytes left out here; all of it is in {spill}]\n89abc"
+    )
+    capture.feed(b"0123456789abc")
+    assert "its beginning is in" in capture.take().content
+    capture.feed(b"0123456789abc")
+    capture.close()
+    assert "the file for this command's output is full" in capture.take().content
+    assert spill.read_bytes() == b"0123456789abc0123456789a"
+
+
+@given(st.lists(st.tuples(st.text(max_size=6), st.integers(0, 30)), max_size=10))
+def test_parts_put_together_are_the_whole(pieces: list[tuple[str, int]]) -> None:
+    whole = "".join(text for text, _ in pieces).replace("\0", "0")
+    data = whole.encode()
+    capture = Capture(Path("/dev/null/none"), limit=1000)
+    given, at = "", 0
+    for _, size in pieces:
+        capture.feed(data[at : at + size])
+        at = min(at + size, len(data))
+        given += capture.take().content
+    capture.feed(data[at:])
+    capture.close()
+    assert given + capture.take().content == whole
 
 
 def test_a_character_cut_in_the_middle_is_not_called_invalid(spill: Path) -> None:

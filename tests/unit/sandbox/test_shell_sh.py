@@ -65,7 +65,7 @@ async def test_exit_ends_the_shell_and_the_next_command_finds_a_new_one(sh: Benc
 
 async def test_exit_codes_and_a_hard_timeout_are_reported(sh: Bench) -> None:
     assert (await sh.bash("(exit 9)")).meta.exit_code == 9
-    assert (await sh.bash("echo a; sleep 60", timeout=1)).content.startswith("a\n[timed out")
+    assert (await sh.bash("echo a; sleep 60", hard_timeout_s=1)).content.startswith("a\n[timed out")
     assert (await sh.bash("echo on")).content == "on"
 
 
@@ -73,3 +73,24 @@ async def test_digits_as_field_separators_do_not_hide_the_exit_code(sh: Bench) -
     await sh.bash("IFS=0123456789")
 
     assert (await sh.bash("(exit 21)")).meta.exit_code == 21
+
+
+async def test_a_command_left_running_is_polled_and_fed(sh: Bench) -> None:
+    begun = await sh.bash("echo ask; read answer; echo got $answer; f() { echo f; }", timeout=0.3)
+    result = await sh.use("bash_stdin", text="it\n")
+
+    assert (begun.outcome, begun.content.splitlines()[0]) == (Outcome.STILL_RUNNING, "ask")
+    assert (result.outcome, result.content) == (Outcome.OK, "got it")
+    assert (await sh.bash("f")).content == "f"
+
+
+async def test_a_signal_ends_the_command_and_with_it_what_sh_cannot_save(sh: Bench) -> None:
+    await sh.bash("export A=1")
+    await sh.bash("sleep 60; echo not reached", timeout=0.3)
+
+    result = await sh.use("bash_kill")
+
+    assert (result.outcome, result.meta.exit_code) == (Outcome.OK, 143)
+    assert "not reached" not in result.content
+    assert "functions, other variables and background processes are gone" in result.content
+    assert (await sh.bash("echo $A")).content == "1"

@@ -198,3 +198,19 @@ async def test_nothing_of_the_pod_is_in_the_commands_environment(
     assert "secret-of-the-pod" not in result.content
     assert f"HOME={bench.config.home}" in result.content.splitlines()
     assert "CI=true" in result.content.splitlines()
+
+
+async def test_the_variables_of_the_sandbox_class_are_there_and_win(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "RATCHET_SHELL_ENV": "MINE CI SANDBOX_SHELL GONE", "MINE": "a b", "CI": "no",
+        "SANDBOX_SHELL": "faked", "OTHER": "not named",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    async with open_bench(tmp_path) as bench:
+        lines = (await bench.bash("env; exit 0")).content.splitlines()
+
+    assert {"MINE=a b", "CI=no"} <= set(lines)
+    assert "SANDBOX_SHELL=faked" not in lines
+    assert not [line for line in lines if line.startswith(("OTHER=", "RATCHET_"))]
