@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ratchet.build import paths
+from ratchet.build.egress import CLOSED, Egress, denied_targets, needs_dns
 from ratchet.build.generation import Generation, Manifest
 from ratchet.build.resources import shell_resources
 from ratchet.build.settings import SandboxSettings
@@ -28,10 +29,16 @@ NO_DNS = {
 }
 """The network policy lets no query out. Asking a closed port of the pod's own fails at once, where
 the cluster's DNS would be waited for; and where no plugin enforces policies, it tells nothing."""
+AS_WRITTEN = {"options": [{"name": "ndots", "value": "1"}]}
+"""Names with a dot are asked for as they are first. With the cluster's usual five, the first question
+for a host would be for one below the cluster's domain, and the policy refuses to have that asked."""
 
 
 def sandbox_pod(
-    generation: Generation, config: SandboxConfig, settings: SandboxSettings
+    generation: Generation,
+    config: SandboxConfig,
+    settings: SandboxSettings,
+    egress: Egress = CLOSED,
 ) -> Manifest:
     """The pod of one generation. Raises ValueError for a resource amount that is no quantity."""
     spec: dict[str, Any] = {
@@ -39,8 +46,7 @@ def sandbox_pod(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "hostname": "sandbox",
-        "dnsPolicy": "None",
-        "dnsConfig": NO_DNS,
+        **_dns(egress),
         "terminationGracePeriodSeconds": GRACE_S,
         "securityContext": {
             "runAsNonRoot": True,
@@ -49,7 +55,10 @@ def sandbox_pod(
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "initContainers": [_prepare(generation, config, settings)],
-        "containers": [_server(generation, config, settings), _shell(generation, config, settings)],
+        "containers": [
+            _server(generation, config, settings, denied_targets(settings, egress)),
+            _shell(generation, config, settings),
+        ],
         "volumes": _volumes(generation, config),
     }
     if config.runtime_class:
@@ -57,6 +66,12 @@ def sandbox_pod(
     if config.pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in config.pull_secrets]
     return {"apiVersion": "v1", "kind": "Pod", "metadata": generation.pod_metadata(), "spec": spec}
+
+
+def _dns(egress: Egress) -> Manifest:
+    if not needs_dns(egress.rules):
+        return {"dnsPolicy": "None", "dnsConfig": NO_DNS}
+    return {"dnsPolicy": "ClusterFirst"} | ({"dnsConfig": AS_WRITTEN} if egress.hosts else {})
 
 
 def _prepare(generation: Generation, config: SandboxConfig, settings: SandboxSettings) -> Manifest:
@@ -84,13 +99,19 @@ def _prepare(generation: Generation, config: SandboxConfig, settings: SandboxSet
     }
 
 
-def _server(generation: Generation, config: SandboxConfig, settings: SandboxSettings) -> Manifest:
+def _server(
+    generation: Generation,
+    config: SandboxConfig,
+    settings: SandboxSettings,
+    probe_targets: tuple[str, ...],
+) -> Manifest:
+    targets = {"name": "RATCHET_PROBE_TARGETS", "value": ",".join(probe_targets)}
     return {
         "name": SERVER,
         "image": settings.server_image,
         "imagePullPolicy": settings.pull_policy,
         "command": list(paths.SERVER),
-        "env": [_task_uid(generation)],
+        "env": [_task_uid(generation), *([targets] if probe_targets else [])],
         "ports": [{"name": "https", "containerPort": paths.HTTPS_PORT, "protocol": "TCP"}],
         # Says ready only while a runner is connected, so the pod's Ready means both containers.
         "readinessProbe": {

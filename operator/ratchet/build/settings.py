@@ -26,5 +26,8 @@ class SandboxSettings:
         (names.LABEL_COMPONENT, "operator"),
     )
     pull_policy: str = "IfNotPresent"
+    probe_targets: tuple[str, ...] = ()
+    """What is known to listen and no sandbox may reach, as `address:port`: tried by each sandbox, to
+    see whether its network policy holds."""
     requests: Amounts = field(default=(("cpu", "100m"), ("memory", "128Mi")))
     limits: Amounts = field(default=(("cpu", "2"), ("memory", "2Gi"), ("ephemeral-storage", "5Gi")))

@@ -8,16 +8,18 @@ from typing import Any
 
 from ratchet.api import names
 from ratchet.build import secret as secrets
+from ratchet.build.egress import CLOSED, Egress
 from ratchet.build.files import StartFile, check_files, sandbox_files
 from ratchet.build.generation import Generation, Manifest
 from ratchet.build.git import with_clone
-from ratchet.build.networkpolicy import sandbox_network_policy
+from ratchet.build.networkpolicy import cilium_network_policy, sandbox_network_policy
 from ratchet.build.pod import sandbox_pod
 from ratchet.build.secret import sandbox_secret
 from ratchet.build.settings import SandboxSettings
 from ratchet.core.config import GitSource, SandboxConfig
 from ratchet.edges.answers import FAILURES, Meaning, away, find, meaning
 from ratchet.edges.certificates import Identity, make_identity, server_name
+from ratchet.edges.egress import cilium_policies
 from ratchet.edges.kube import Api, ApiError, ApiUnreachable, core
 from ratchet.failpoints import Point, step
 from ratchet.ports import TaskRef
@@ -85,21 +87,26 @@ class Pods:
         config: SandboxConfig,
         files: tuple[StartFile, ...],
         git: GitSource | None = None,
+        egress: Egress = CLOSED,
     ) -> str:
         """Make the pod and then all that it needs; its uid, empty if `complete` says False.
 
         Raises Refused, FilesUnfit, and ValueError for an amount that is no quantity.
         """
         check_files(files)
-        manifest = sandbox_pod(generation, config, self._settings)
+        manifest = sandbox_pod(generation, config, self._settings, egress)
         if git is not None:
             manifest = with_clone(manifest, git, config)
         pod = await self._create(core("pods", generation.namespace), manifest, Point.PREPARE_POD)
         uid = str(pod["metadata"]["uid"])
-        return uid if await self.complete(generation, uid, files) else ""
+        return uid if await self.complete(generation, uid, files, egress) else ""
 
     async def complete(
-        self, generation: Generation, pod_uid: str, files: tuple[StartFile, ...]
+        self,
+        generation: Generation,
+        pod_uid: str,
+        files: tuple[StartFile, ...],
+        egress: Egress = CLOSED,
     ) -> bool:
         """Make what the pod needs, as far as it is not there. Raises Refused and FilesUnfit.
 
@@ -107,11 +114,15 @@ class Pods:
         network policy. False if parts of an earlier pod are in the way; Kubernetes removes them.
         """
         namespace = generation.namespace
-        policy = sandbox_network_policy(generation, pod_uid, self._settings)
-        mine = await asyncio.gather(
-            self._part(network_policies(namespace), policy),
-            self._part(core("configmaps", namespace), sandbox_files(generation, pod_uid, files)),
-        )
+        policy = sandbox_network_policy(generation, pod_uid, self._settings, egress)
+        parts = [
+            (network_policies(namespace), policy),
+            (core("configmaps", namespace), sandbox_files(generation, pod_uid, files)),
+        ]
+        hosts = cilium_network_policy(generation, pod_uid, egress)
+        if hosts is not None:
+            parts.append((cilium_policies(namespace), hosts))
+        mine = await asyncio.gather(*(self._part(path, manifest) for path, manifest in parts))
         if not all(mine):
             return False
         identity = make_identity(server_name(generation.task_uid, generation.number))

@@ -18,6 +18,7 @@ from ratchet.core.facts import CallOrder, Enforcement, NetworkVerdict, Receipt, 
 from ratchet.core.records import Outcome, Patch
 from ratchet.edges import patches
 from ratchet.edges.certificates import server_name
+from ratchet.edges.egress import ServiceMissing, read_egress
 from ratchet.edges.kube import Api
 from ratchet.edges.pods import Pods, Refused
 from ratchet.edges.sandbox import PORT, WAIT_S, Found, SandboxClient, new_session
@@ -144,20 +145,24 @@ class KubeSandbox:
         """Make the pod, if there is none, and what it needs."""
         pods = self._home.pods
         try:
-            files = await read_files(self._home.api, generation.namespace, config.files)
+            api, namespace = self._home.api, generation.namespace
+            files = await read_files(api, namespace, config.files)
+            egress = await read_egress(api, namespace, config.sandbox.egress)
             if pod_uid is not None:
-                made = pod_uid if await pods.complete(generation, pod_uid, files) else ""
+                made = pod_uid if await pods.complete(generation, pod_uid, files, egress) else ""
             elif await pods.leftover(generation):
                 made = ""
             else:
-                made = await pods.create(generation, config.sandbox, files, config.git)
+                made = await pods.create(generation, config.sandbox, files, config.git, egress)
         except FileMissing as missing:
             return SandboxPending(Reason.CONFIG_MAP_NOT_FOUND, str(missing), hopeless=True)
+        except ServiceMissing as missing:
+            return SandboxPending(Reason.SERVICE_NOT_FOUND, str(missing), hopeless=True)
         except Refused as refused:
             if refused.quota:
                 return SandboxPending(Reason.SANDBOX_UNSCHEDULABLE, str(refused))
             return _hopeless(str(refused))
-        except ValueError as unfit:  # FilesUnfit among them
+        except ValueError as unfit:  # FilesUnfit and EgressUnfit among them
             return SandboxPending(Reason.CONFIG_INVALID, str(unfit), hopeless=True)
         self._complete = made
         return SandboxPending(

@@ -14,7 +14,7 @@ import pytest
 from ratchet.api import names
 from ratchet.build.settings import SandboxSettings
 from ratchet.core.conditions import Reason
-from ratchet.core.config import Config, File, ModelConfig, SandboxConfig
+from ratchet.core.config import Config, EgressPort, EgressRule, File, ModelConfig, SandboxConfig
 from ratchet.core.facts import CallOrder, Enforcement, SandboxRef
 from ratchet.core.keys import call_digest
 from ratchet.edges.certificates import Identity
@@ -133,6 +133,14 @@ class PretendedApi:
         self.status(phase="Running", podIP="127.0.0.1", conditions=conditions)
 
 
+PORTS = (EgressPort(443),)
+
+
+def opening(*rules: EgressRule) -> Config:
+    """The configuration of a class with these egress rules."""
+    return replace(CONFIG, sandbox=replace(CONFIG.sandbox, egress=rules))
+
+
 @pytest.fixture
 def api() -> PretendedApi:
     api = PretendedApi()
@@ -173,6 +181,38 @@ async def test_a_pod_never_made_is_made_with_all_it_needs(
     api.status(phase="Pending")
     again = await sandbox.prepare(CONFIG, FIRST)
     assert isinstance(again, SandboxPending) and len(api.created) == 4
+
+
+async def test_a_class_with_hosts_gets_the_policy_of_cilium_before_the_pod_can_start(
+    api: PretendedApi, sandbox: KubeSandbox
+) -> None:
+    api.objects["/apis/cilium.io/v2"] = {"resources": [{"name": "ciliumnetworkpolicies"}]}
+    await sandbox.prepare(opening(EgressRule(PORTS, host="example.com")), FIRST)
+    policies = "/apis/cilium.io/v2/namespaces/team-a/ciliumnetworkpolicies"
+    assert f"{policies}/{NAME}" in api.created
+    assert api.created[-1] == f"{SECRETS}/{NAME}"
+
+
+async def test_hosts_without_cilium_are_a_wrong_configuration_and_nothing_is_made(
+    api: PretendedApi, sandbox: KubeSandbox
+) -> None:
+    seen = await sandbox.prepare(opening(EgressRule(PORTS, host="example.com")), FIRST)
+    assert isinstance(seen, SandboxPending) and seen.hopeless
+    assert seen.reason is Reason.CONFIG_INVALID and "Cilium" in seen.message
+    assert not api.created
+
+
+async def test_a_service_that_is_missing_is_waited_for(
+    api: PretendedApi, sandbox: KubeSandbox
+) -> None:
+    config = opening(EgressRule(PORTS, service="db"))
+    seen = await sandbox.prepare(config, FIRST)
+    assert isinstance(seen, SandboxPending) and seen.reason is Reason.SERVICE_NOT_FOUND
+    assert not api.created
+    api.objects["/api/v1/namespaces/team-a/services/db"] = {"spec": {"selector": {"app": "db"}}}
+    await sandbox.prepare(config, FIRST)
+    (to, _) = api.objects[f"{POLICIES}/{NAME}"]["spec"]["egress"]
+    assert to["to"][0]["podSelector"] == {"matchLabels": {"app": "db"}}
 
 
 async def test_two_owners_at_once_make_one_pod_with_one_identity(
