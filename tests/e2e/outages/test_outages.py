@@ -37,7 +37,7 @@ FINISH = {"reply": {"tool_calls": [{"name": "finish", "arguments": {"summary": "
 
 def bash(command: str, **more: Any) -> dict[str, Any]:
     """A turn that runs one command."""
-    call = {"name": "bash", "arguments": {"command": command}}
+    call = {"name": "bash", "arguments": {"command": command, "timeout": 300}}
     return {"reply": {"tool_calls": [call]}, **more}
 
 

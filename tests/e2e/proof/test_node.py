@@ -29,7 +29,8 @@ def script(*turns: dict[str, Any]) -> Script:
 
 def bash(command: str) -> dict[str, Any]:
     """A turn that runs one command."""
-    return {"reply": {"tool_calls": [{"name": "bash", "arguments": {"command": command}}]}}
+    call = {"name": "bash", "arguments": {"command": command, "timeout": 300}}
+    return {"reply": {"tool_calls": [call]}}
 
 
 FINISH = {"reply": {"tool_calls": [{"name": "finish", "arguments": {"summary": "done"}}]}}
