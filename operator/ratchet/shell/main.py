@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import sys
 from collections.abc import Callable
@@ -40,6 +41,7 @@ from ratchet.shell.settings import Settings, SettingsError, read_settings
 from ratchet.shell.stateless import NoDiffBase, NoProgress
 from ratchet.shell.supervisor import Supervisor, World
 from ratchet.shell.survey import Survey
+from ratchet.shell.targets import known_to_listen
 from ratchet.shell.watching import Login, Watch
 
 _log = logging.getLogger("ratchet.main")
@@ -177,6 +179,8 @@ def _sandbox_settings(settings: Settings) -> SandboxSettings:
         runner_image=settings.runner_image,
         operator_namespace=settings.namespace,
         pull_policy=settings.image_pull_policy,
+        probe_targets=settings.probe_targets
+        or known_to_listen(os.environ, settings.pod_ip, settings.probe_port),
     )
 
 

@@ -12,6 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from ratchet.shell.targets import is_target
+
 
 class SettingsError(Exception):
     """The environment does not make settings. The text names each variable and what is wrong."""
@@ -31,7 +33,13 @@ class Settings(BaseModel):
     watch_namespaces: tuple[str, ...] = Field(
         default=(), description="Namespaces to look after, separated by commas; empty means all."
     )
+    pod_ip: str = Field(default="", description="The address of the operator's own pod.")
     probe_port: int = Field(default=8080, ge=0, le=65535, description="0 switches probes off.")
+    probe_targets: tuple[str, ...] = Field(
+        default=(),
+        description="What sandboxes try to reach, to see whether their network policies hold, as "
+        "address:port separated by commas; empty: the API server and the operator's own pod.",
+    )
     survey_seconds: float = Field(
         default=300.0,
         gt=0,
@@ -40,12 +48,20 @@ class Settings(BaseModel):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    @field_validator("watch_namespaces", mode="before")
+    @field_validator("watch_namespaces", "probe_targets", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         return tuple(name.strip() for name in value.split(",") if name.strip())
+
+    @field_validator("probe_targets")
+    @classmethod
+    def _addresses(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        for target in targets:
+            if not is_target(target):
+                raise ValueError(f"{target!r} is no address and port, such as 10.96.0.1:443")
+        return targets
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:

@@ -35,6 +35,7 @@ EVERYTHING = (
     "--set=networkPolicy.enabled=true",
     "--set=images.pullSecrets={registry-key}",
     "--set=operator.watchNamespaces={team,other}",
+    "--set=operator.probeTargets={10.0.0.1:6443}",
     "--set=operator.replicas=2",
 )
 
@@ -151,6 +152,7 @@ def test_the_operator_understands_the_environment_that_it_gets() -> None:
     }
     settings = read_settings(given)
     assert settings.watch_namespaces == ("team", "other")
+    assert settings.probe_targets == ("10.0.0.1:6443",)
     assert settings.runner_image == "registry.example.com/ratchet/ratchet-runner:0.1.0"
     assert set(given) == {f"RATCHET_{name.upper()}" for name in Settings.model_fields}
 
