@@ -1,1 +1,1 @@
-"""The command `ratchet`: what can be said of tasks without a cluster."""
+"""The command `ratchet`: what can be said of tasks, from what kubectl printed or from a cluster."""

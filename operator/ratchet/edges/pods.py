@@ -55,18 +55,8 @@ class Pods:
 
     async def identity(self, generation: Generation) -> Identity | None:
         """Certificate and token of this generation out of its Secret; None where that is gone or damaged."""
-        found = await find(self._api, core("secrets", generation.namespace, generation.name))
-        data = (found or {}).get("data") or {}
-        try:
-            certificate, key, token = (
-                base64.b64decode(data[name]).decode()
-                for name in (secrets.CERTIFICATE, secrets.KEY, secrets.TOKEN)
-            )
-        except (KeyError, ValueError):
-            return None
-        if not (token.isascii() and token.isprintable()):
-            return None
-        return Identity(certificate, key, token)
+        path = core("secrets", generation.namespace, generation.name)
+        return identity_in(await find(self._api, path))
 
     async def leftover(self, generation: Generation) -> bool:
         """Whether a Secret is there although the pod is not: that of an earlier pod of this name.
@@ -192,3 +182,18 @@ class Pods:
 def _belongs_to(stored: Object, pod_uid: str) -> bool:
     owners = stored["metadata"].get("ownerReferences") or ()
     return any(owner.get("uid") == pod_uid for owner in owners)
+
+
+def identity_in(secret: Object | None) -> Identity | None:
+    """Certificate and token in the Secret of a sandbox; None where they are gone or damaged."""
+    data = (secret or {}).get("data") or {}
+    try:
+        certificate, key, token = (
+            base64.b64decode(data[name]).decode()
+            for name in (secrets.CERTIFICATE, secrets.KEY, secrets.TOKEN)
+        )
+    except (KeyError, ValueError):
+        return None
+    if not (token.isascii() and token.isprintable()):
+        return None
+    return Identity(certificate, key, token)

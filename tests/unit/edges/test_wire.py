@@ -18,6 +18,7 @@ from ratchet.core.records import (
     EndOutcome,
     Outcome,
     Patch,
+    PatchPart,
     Record,
     Reply,
     Rerun,
@@ -80,6 +81,7 @@ turns = st.builds(
     reruns=st.lists(reruns, max_size=3).map(tuple),
     results=st.none() | st.lists(results, max_size=3).map(tuple),
 )
+part_names = st.from_regex(r"[a-z0-9]{1,9}", fullmatch=True)
 patches = st.builds(
     Patch,
     base=text,
@@ -87,6 +89,8 @@ patches = st.builds(
     size=count,
     inline=text,
     encoding=st.sampled_from(["text", "base64"]),
+    upstream_commit=text,
+    parts=st.lists(st.builds(PatchPart, part_names, st.integers(1, 10**6)), max_size=3).map(tuple),
 )
 ends = st.builds(
     End,
