@@ -74,6 +74,13 @@ def runtime() -> str:
     return RUNTIME
 
 
+@pytest.fixture
+def local(cluster: Cluster) -> None:
+    """For cases in which the node itself does something to a container."""
+    if cluster.provider != "local":
+        pytest.skip("needs a node whose container runtime the test can ask")
+
+
 def shape(**sandbox: object) -> Config:
     """A sandbox of this run's runtime; small limits, so that what is to run out does so soon."""
     known = {"runtime_class": "" if RUNTIME == "runc" else RUNTIME, "hard_timeout_s": 60}

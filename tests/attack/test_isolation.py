@@ -1,0 +1,284 @@
+"""What the model's commands can see and reach beside the workspace: nothing that matters."""
+
+from __future__ import annotations
+
+import base64
+import time
+
+import pytest
+from ratchet.api import names
+
+from tests.attack.conftest import RUNTIME
+from tests.e2e.box import Box, shown
+
+FORBIDDEN = {
+    "read_the_token": "cat /ratchet/secret/token",
+    "read_the_servers_key": "cat /ratchet/secret/tls.key",
+    "read_the_ledger": "cat /ratchet/ledger/ledger.db",
+    "list_the_ledgers_folder": "ls /ratchet/ledger",
+    "write_the_runtime": "touch /ratchet/runtime/planted",
+    "replace_the_runners_python": "cp /bin/true /ratchet/runtime/bin/python3",
+    "replace_the_runners_git": "cp /bin/true /ratchet/runtime/bin/git",
+    "change_the_base_commit": "echo x > /ratchet/runtime/base.git/HEAD",
+    "write_the_control_volume": "echo x > /ratchet/control/word",
+    "remove_the_word": "rm -f /ratchet/control/word && test ! -e /ratchet/control/word",
+    "read_a_service_account": "cat /var/run/secrets/kubernetes.io/serviceaccount/token",
+    "read_shadow": "cat /etc/shadow",
+    "write_passwd": "echo evil::0:0::/:/bin/sh >> /etc/passwd",
+    "become_root_by_su": "echo | su -c id",
+    "become_root_by_setuid": "python3 -c 'import os; os.setuid(0)'",
+    "become_the_server": "python3 -c 'import os; os.setuid(10001)'",
+    "setuid_bit_is_honoured": (
+        "cp /usr/bin/id ./id && chmod u+s id && test \"$(./id -u)\" != \"$(id -u)\""
+    ),
+    "mount": "mount -t tmpfs none /mnt",
+    "mount_in_own_namespaces": "unshare -Urm mount -t proc none /proc",
+    "chroot": "chroot / true",
+    "change_the_hostname": "hostname evil",
+    "load_a_module": "cat /dev/null > /proc/sys/kernel/modprobe",
+    "trigger_sysrq": "echo h > /proc/sysrq-trigger",
+    "write_sys": "echo 1 > /sys/kernel/mm/ksm/run",
+    "make_a_device": "mknod disk b 8 0",
+    "read_the_nodes_disk": "head -c 1 /dev/sda || head -c 1 /dev/vda",
+    "read_kernel_memory": "head -c 1 /dev/mem || head -c 1 /dev/kmem || head -c 1 /proc/kcore",
+    "raw_socket": "python3 -c 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)'",
+    "look_through_the_first_process": "ls /proc/1/root/ratchet/secret",
+    "signal_the_server": "pgrep -f ratchet_sandbox.server",
+    "other_users_processes": (
+        "grep -l 10001 /proc/[0-9]*/status | xargs -r grep -h '^Uid' | grep 10001"
+    ),
+    "container_runtime_socket": "ls /run/containerd/containerd.sock /var/run/docker.sock",
+    "perf_events": (
+        "python3 -c 'import ctypes,sys; sys.exit(ctypes.CDLL(None).syscall(298,0,0,-1,-1,0) < 0)'"
+    ),
+    "kexec_and_reboot": "python3 -c 'import ctypes,sys; sys.exit(ctypes.CDLL(None).reboot(0) != 0)'",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", FORBIDDEN.values(), ids=FORBIDDEN.keys())
+async def test_cannot(box: Box, command: str) -> None:
+    tried = await box.bash(command)
+    assert tried.outcome == "Failed", shown(tried)
+
+
+async def token_of(box: Box) -> str:
+    """The token that the server of a sandbox asks for, as only the operator may know it."""
+    secret = await box.kubectl.get("secret", box.pod)
+    return base64.b64decode(secret["data"]["token"]).decode()
+
+
+async def test_the_token_is_nowhere_that_the_shell_can_look(box: Box) -> None:
+    token = await token_of(box)
+    # By halves, so that the command itself does not hold it.
+    looked = await box.bash(
+        f"t={token[:20]}; t=$t{token[20:]}; echo ${{#t}}; "
+        "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | "
+        'grep -v "^t=" | grep -c "$t"; '
+        'timeout 40 grep -rlsF --exclude-dir=proc --exclude-dir=sys --exclude-dir=.ratchet "$t" '
+        "/ratchet /tmp /run /var /etc /home /root /opt /dev/shm",
+        timeout=60,
+    )
+    lines = looked.content.splitlines()
+    assert lines[0] == str(len(token)) and lines[1:] == ["0"], shown(looked)
+
+
+async def test_the_environment_names_nothing_of_the_cluster(box: Box) -> None:
+    told = await box.bash("env; cat /proc/1/environ | tr '\\0' '\\n'")
+    assert "KUBERNETES" not in told.content and "TOKEN" not in told.content.upper(), shown(told)
+
+
+async def test_it_runs_without_capabilities_as_nobodys_user(box: Box) -> None:
+    told = await box.bash("grep -E '^(CapEff|CapPrm|CapInh|CapAmb)' /proc/self/status; id -u")
+    *capabilities, uid = told.content.splitlines()
+    assert uid == "10000", shown(told)
+    assert {line.split()[1] for line in capabilities} == {"0" * 16}, shown(told)
+
+
+async def test_nothing_gives_it_more_rights_than_it_has(box: Box) -> None:
+    told = await box.bash("grep NoNewPrivs /proc/self/status")
+    assert told.content.split()[-1:] == ["1"], shown(told)
+
+
+async def test_system_calls_are_filtered(box: Box) -> None:
+    if RUNTIME != "runc":
+        pytest.skip("gVisor's own kernel takes the calls; there is no filter to be seen inside")
+    told = await box.bash("grep ^Seccomp: /proc/self/status")
+    assert told.content.split()[-1:] == ["2"], shown(told)
+
+
+ASK = """
+python3 - <<'END'
+import http.client, ssl
+tls = ssl._create_unverified_context()
+http = http.client.HTTPSConnection("127.0.0.1", 8443, context=tls, timeout=5)
+http.request("{method}", "{path}", headers={headers})
+answer = http.getresponse()
+print(answer.status, answer.read()[:200])
+END
+"""
+KEY = "0f3c9a1e-5555-4444-8888-121212121212/1/0"
+REQUESTS = {
+    "info_without_a_token": ("GET", "/v1/info", "{}"),
+    "info_with_a_wrong_token": ("GET", "/v1/info", '{"Authorization": "Bearer 0123"}'),
+    "info_with_an_empty_token": ("GET", "/v1/info", '{"Authorization": "Bearer "}'),
+    "info_with_basic_auth": ("GET", "/v1/info", '{"Authorization": "Basic Og=="}'),
+    "a_call_without_a_token": ("PUT", f"/v1/calls/{KEY}", "{}"),
+    "a_higher_epoch_without_a_token": ("PUT", "/v1/epoch", "{}"),
+    "a_file_without_a_token": ("GET", "/v1/files/x", "{}"),
+    "a_path_that_is_not_there": ("GET", "/v1/nothing", "{}"),
+    "another_method": ("DELETE", "/v1/info", "{}"),
+}
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS.keys())
+async def test_the_server_refuses_from_inside(box: Box, request_: tuple[str, str, str]) -> None:
+    method, path, headers = request_
+    asked = await box.bash(ASK.format(method=method, path=path, headers=headers))
+    assert asked.content.startswith("401 "), shown(asked)
+
+
+HELLO = """
+python3 - <<'END'
+import json, socket
+word = open("/ratchet/control/word").read() if {right} else "0" * 64
+peer = socket.create_connection(("127.0.0.1", 8701), timeout=5)
+peer.sendall(json.dumps({{"type": "hello", "word": word, "protocol": 1, "shell": "evil"}}).encode() + b"\\n")
+print(peer.recv(1000) or "closed")
+END
+"""
+
+
+async def test_a_runner_with_a_wrong_word_is_refused(box: Box) -> None:
+    told = await box.bash(HELLO.format(right="False"))
+    assert told.content == "closed", shown(told)
+    assert (await box.bash("echo alive")).content == "alive"
+
+
+async def test_a_forged_runner_learns_no_secret_and_hurts_its_own_task_alone(fresh: Box) -> None:
+    before = await fresh.bash("echo before")
+    token = await token_of(fresh)
+    # The forger takes the place of its own runner: what it says is then what "the tool returned".
+    order = fresh.order("bash", command=HELLO.format(right="True") + "sleep 1")
+    forged = await fresh.sandbox.run(order)
+    assert token not in forged.content
+    assert forged.outcome in ("Ok", "Failed", "Killed", "Unknown"), shown(forged)
+    # What was recorded before is as it was, and is not run again.
+    again = await fresh.sandbox.run(fresh.order("bash", command="echo after"))
+    assert again.outcome in ("Ok", "Unknown", "Failed"), shown(again)
+    assert before.content == "before"
+
+
+PLANTED = """
+mkdir -p bin && for program in git rg python3 bash sh ld.so; do
+  printf '#!/bin/sh\\ntouch /workspace/planted-ran\\nexit 0\\n' > bin/$program; done
+chmod +x bin/*
+export PATH=/workspace/bin LD_PRELOAD=/workspace/evil.so LD_LIBRARY_PATH=/workspace
+export PYTHONPATH=/workspace PYTHONSTARTUP=/workspace/evil.py GIT_DIR=/workspace/evil.git
+export GIT_EXTERNAL_DIFF=/workspace/bin/git GIT_SSH_COMMAND=/workspace/bin/git
+export RIPGREP_CONFIG_PATH=/workspace/rgrc BASH_ENV=/workspace/evil.sh
+echo 'raise SystemExit' > sitecustomize.py; echo --pre=/workspace/bin/rg > rgrc
+echo needle > haystack
+"""
+
+
+async def test_planted_programs_and_variables_are_not_used_by_the_tools(fresh: Box) -> None:
+    await fresh.bash(PLANTED)
+    found = await fresh.use("grep", pattern="needle", path="haystack")
+    assert found.outcome == "Ok" and "needle" in found.content, shown(found)
+    read = await fresh.use("read_file", path="haystack")
+    assert read.outcome == "Ok" and "needle" in read.content, shown(read)
+    patch = await fresh.sandbox.patch()
+    assert "haystack" in patch.inline
+    with_path = "PATH=/usr/bin:/bin; unset LD_PRELOAD LD_LIBRARY_PATH; ls /workspace/planted-ran"
+    assert (await fresh.bash(with_path)).outcome == "Failed"
+
+
+HOOKS = """
+git config core.fsmonitor 'touch /workspace/hook-ran; false'
+git config core.hooksPath /workspace/hooks
+git config diff.evil.textconv 'touch /workspace/hook-ran; cat'
+git config filter.evil.clean 'touch /workspace/hook-ran; cat'
+git config filter.evil.smudge 'touch /workspace/hook-ran; cat'
+git config core.pager 'touch /workspace/hook-ran'
+git config alias.diff '!touch /workspace/hook-ran'
+echo '* filter=evil diff=evil' > .gitattributes
+mkdir -p hooks && for hook in pre-commit post-index-change fsmonitor-watchman; do
+  printf '#!/bin/sh\\ntouch /workspace/hook-ran\\n' > hooks/$hook; done; chmod +x hooks/*
+echo changed > file; rm -f hook-ran
+"""
+
+
+async def test_git_settings_of_the_workspace_are_not_followed_when_the_patch_is_made(
+    fresh: Box,
+) -> None:
+    await fresh.bash(HOOKS)
+    patch = await fresh.sandbox.patch()
+    assert patch.size > 0
+    assert (await fresh.bash("ls /workspace/hook-ran")).outcome == "Failed"
+
+
+async def test_a_removed_git_folder_does_not_lose_the_patch(fresh: Box) -> None:
+    await fresh.bash("echo work > result.txt; rm -rf .git")
+    patch = await fresh.sandbox.patch()
+    assert patch.size > 0
+
+
+async def test_a_fork_bomb_stops_neither_the_server_nor_the_next_command(fresh: Box) -> None:
+    bomb = await fresh.bash(
+        "i=0; while [ $i -lt 3000 ]; do sleep 300 & i=$((i+1)); done 2>/dev/null; echo through",
+        timeout=30,
+    )
+    assert bomb.outcome in ("Ok", "Failed", "Killed", "StillRunning", "TimedOut"), shown(bomb)
+    begun = time.monotonic()
+    # The server has what it needs, whatever the shell's container has left.
+    await fresh.sandbox.prepare(fresh.config, fresh.ref)
+    assert time.monotonic() - begun < 10
+    if bomb.outcome == "StillRunning":
+        await fresh.use("bash_kill", signal="KILL")
+    await fresh.bash("kill -9 -1")
+    after = await fresh.bash("echo alive")
+    assert after.content.endswith("alive"), shown(after)
+
+
+async def test_a_memory_hog_is_killed_and_the_next_command_runs(fresh: Box) -> None:
+    hog = await fresh.bash("python3 -c 'x = bytearray(6 << 30); print(len(x))'", timeout=30)
+    assert hog.outcome in ("Failed", "Killed", "Unknown"), shown(hog)
+    await fresh.ready()
+    after = await fresh.bash("echo alive")
+    assert after.outcome in ("Ok", "Unknown"), shown(after)
+    after = await fresh.bash("echo alive")
+    assert after.content.endswith("alive"), shown(after)
+
+
+async def test_many_small_files_do_not_stop_the_tools(fresh: Box) -> None:
+    made = await fresh.bash(
+        "mkdir many; cd many; python3 -c 'for i in range(20000): open(str(i), \"w\").close()'; cd ..",
+        timeout=50,
+    )
+    assert made.outcome == "Ok", shown(made)
+    found = await fresh.use("grep", pattern="nothing", path=".")
+    assert found.outcome in ("Ok", "Failed"), shown(found)
+    read = await fresh.use("write_file", path="after", content="x")
+    assert read.outcome == "Ok", shown(read)
+
+
+async def test_the_pod_says_what_the_restricted_standard_asks(box: Box) -> None:
+    pod = await box.object()
+    spec = pod["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert not spec.get("hostNetwork") and not spec.get("hostPID") and not spec.get("hostIPC")
+    assert not spec.get("shareProcessNamespace")
+    for container in (*spec["containers"], *spec["initContainers"]):
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["runAsNonRoot"] is True
+        assert security["capabilities"] == {"drop": ["ALL"]}
+    assert pod["metadata"]["labels"][names.LABEL_COMPONENT] == names.COMPONENT_SANDBOX
+
+
+async def test_only_the_server_mounts_secret_and_ledger(box: Box) -> None:
+    spec = (await box.object())["spec"]
+    for container in (*spec["containers"], *spec["initContainers"]):
+        mounted = {mount["name"] for mount in container["volumeMounts"]}
+        secret = mounted & {"secret", "ledger"}
+        assert secret == ({"secret", "ledger"} if container["name"] == "server" else set())
