@@ -7,9 +7,10 @@ loop knows this copy alone, so that an edit elsewhere never changes a running ta
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from ratchet.core.keys import canonical
 from ratchet.core.tools import TOOLS_VERSION
@@ -203,8 +204,14 @@ class Config:
     git: GitSource | None = None
 
     def to_json(self) -> str:
-        """Canonical JSON text, as stored in record 0."""
-        return canonical(asdict(self))
+        """Canonical JSON text, as stored in record 0.
+
+        A field that the first journals did not have is left out while it says nothing, so that
+        they are written today as they were then.
+        """
+        raw = asdict(self)
+        raw["sandbox"] = _without(_LATER_SHAPE, raw["sandbox"])
+        return canonical(_without(_LATER, raw))
 
     @classmethod
     def from_json(cls, text: str) -> Config:
@@ -227,6 +234,25 @@ class Config:
             completion=Completion(raw["completion"]),
             git=GitSource(**git) if git else None,
         )
+
+
+_LATER: Final = {"git": None, "tools_version": 1}
+_LATER_SHAPE: Final = {
+    "env": (),
+    "node_selector": (),
+    "tolerations": (),
+    "allow_root": False,
+    "read_only_root": False,
+    "claim": None,
+    "on_loss": OnLoss.RESTART,
+    "egress": (),
+    "require_enforced_network": False,
+}
+"""Fields that came after the first journals, and what their absence means."""
+
+
+def _without(later: Mapping[str, object], raw: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in raw.items() if name not in later or value != later[name]}
 
 
 def _sandbox(raw: dict[str, Any]) -> SandboxConfig:
