@@ -34,7 +34,7 @@ class Meta:
 
     `exit_code`: of a bash command that ended by itself. `truncated`: content was cut.
     `spill`: workspace path of the whole output. `before`, `after`: ``sha256:<hex>`` of the file
-    that a file tool changed; None where there was none. `not_utf8`: bytes were replaced.
+    that a file tool changed; None where there was none. `not_utf8`: not all bytes were UTF-8.
     """
 
     exit_code: int | None = None

@@ -9,8 +9,7 @@ from ratchet_sandbox.runner.arguments import named
 from ratchet_sandbox.runner.encoding import Encoding
 from ratchet_sandbox.runner.output import decode, whole_end
 from ratchet_sandbox.runner.result import Arguments, Context, Late, ToolResult, Watch, failed
-from ratchet_sandbox.runner.wholefile import FAULTS, Loaded, digest
-from ratchet_sandbox.runner.wholefile import reason as reason
+from ratchet_sandbox.runner.wholefile import FAULTS, Loaded, digest, reason
 
 READ_LIMIT: Final = 64_000
 """Bytes of a file that one call gives."""

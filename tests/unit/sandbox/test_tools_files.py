@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import socket
 import stat
+import threading
 
 import pytest
 from ratchet_sandbox.protocol import Outcome
+from ratchet_sandbox.runner import paths, wholefile
 
 from tests.unit.sandbox.runners import Bench
 
@@ -136,7 +139,7 @@ async def test_what_is_no_regular_file_is_refused(
         monkeypatch.chdir(workspace)  # the address of a socket must be short
         listener.bind("socket")
 
-        result = await bench.use(tool, path=path, **FILE_TOOLS[tool])
+        result = await bench.use_raw(tool, {"path": path, **FILE_TOOLS[tool]})
 
     assert result.outcome is Outcome.FAILED
     assert result.content.startswith("cannot ") and says in result.content
@@ -204,3 +207,97 @@ async def test_a_failed_write_leaves_no_file_behind(bench: Bench) -> None:
 
     assert result.outcome is Outcome.FAILED
     assert [p.name for p in bench.config.workspace.iterdir()] == ["file"]
+
+
+async def test_reading_utf16_is_flagged_and_said(bench: Bench) -> None:
+    bench.write("f", "a\nb".encode("utf-16"))
+
+    result = await bench.use("read_file", path="f")
+
+    assert result.content == (
+        "     1→a\n     2→b\n"
+        "[the file is written in UTF-16-LE; changes by the file tools keep that]"
+    )
+    assert result.meta.not_utf8
+
+
+async def test_a_broken_utf16_file_is_read_with_what_is_broken_replaced(bench: Bench) -> None:
+    bench.write("f", b"\xff\xfea\0\x00\xd8b\0!")
+
+    result = await bench.use("read_file", path="f")
+
+    assert result.content.startswith("     1→a\N{REPLACEMENT CHARACTER}b")
+    assert result.meta.not_utf8
+
+
+async def test_a_huge_utf16_file_is_not_taken_into_memory(bench: Bench) -> None:
+    path = bench.write("f", "a".encode("utf-16"))
+    os.truncate(path, 2**40)
+
+    result = await bench.use("read_file", path="f")
+
+    assert "it is UTF-16-LE and over 16777216 bytes: convert it with bash" in result.content
+
+
+async def test_very_many_empty_lines_are_cut_between_lines(bench: Bench) -> None:
+    bench.write("f", "\n" * 100_000)
+
+    result = await bench.use("read_file", path="f", limit=100_000)
+
+    assert len(result.content.encode()) < 100_000
+    assert result.content.endswith("  3200→\n[the file goes on: read with offset 3200]")
+
+
+async def test_a_mark_in_the_new_content_is_not_doubled(bench: Bench) -> None:
+    path = bench.write("f", b"\xef\xbb\xbfa")
+
+    await bench.use("write_file", path="f", content="\ufeffb", overwrite=True)
+
+    assert path.read_bytes() == b"\xef\xbb\xbfb"
+
+
+async def test_a_write_that_fails_half_way_leaves_the_old_file_and_no_other(bench: Bench) -> None:
+    path = bench.write("f", "old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        result = await bench.use("write_file", path="f", content="x" * 10_000, overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert result.outcome is Outcome.FAILED
+    assert result.content == "cannot write f: File too large"
+    assert [p.name for p in bench.config.workspace.iterdir()] == ["f"]
+    assert path.read_text() == "old"
+
+
+async def test_a_file_changed_between_read_and_write_is_not_overwritten(bench: Bench) -> None:
+    path = bench.write("f", "old")
+    with paths.enter(bench.config.workspace, "f") as place:
+        loaded = wholefile.load(place)
+        path.write_text("changed by a command")
+        with pytest.raises(paths.BadPath, match="something else changed it meanwhile"):
+            wholefile.replace(place, b"new", loaded)
+
+    assert path.read_text() == "changed by a command"
+    assert [p.name for p in bench.config.workspace.iterdir()] == ["f"]
+
+
+async def test_a_reader_sees_the_old_or_the_new_file_whole(bench: Bench) -> None:
+    path = bench.write("f", "0" * 50_000)
+    seen: set[str] = set()
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            text = path.read_text()
+            seen.add(text[0] if len(text) == 50_000 and len(set(text)) == 1 else "torn")
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for digit in "123456789" * 5:
+        await bench.use("write_file", path="f", content=digit * 50_000, overwrite=True)
+    stop.set()
+    thread.join()
+
+    assert "torn" not in seen and len(seen) > 1
