@@ -25,12 +25,8 @@ class Where:
 
     @property
     def words(self) -> list[str]:
-        """The same for kubectl."""
-        given = {
-            "kubeconfig": self.kubeconfig,
-            "context": self.context,
-            "namespace": self.namespace,
-        }
+        """The same cluster for kubectl."""
+        given = {"kubeconfig": self.kubeconfig, "context": self.context}
         return [f"--{name}={value}" for name, value in given.items() if value]
 
 
