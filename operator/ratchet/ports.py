@@ -184,7 +184,8 @@ class Sandbox(Protocol):
         """Look at the pod of this generation, and make it if it was never made.
 
         Returns at once with what is the case. With a known ledger id a missing pod is Gone: a second
-        one is never made for a generation. Ready means that the epoch has been raised there.
+        one is never made for a generation, but where the ledger is on a claim that is still there.
+        Then it is made again, with the same ledger. Ready means that the epoch has been raised there.
         """
 
     async def changed(self, wanted: SandboxRef) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ratchet.api import names
 from ratchet.build import secret as secrets
+from ratchet.build.claim import mounted_claims, workspace_claim
 from ratchet.build.egress import CLOSED, Egress
 from ratchet.build.files import StartFile, check_files, sandbox_files
 from ratchet.build.generation import Generation, Manifest
@@ -16,7 +17,7 @@ from ratchet.build.networkpolicy import cilium_network_policy, sandbox_network_p
 from ratchet.build.pod import sandbox_pod
 from ratchet.build.secret import sandbox_secret
 from ratchet.build.settings import SandboxSettings
-from ratchet.core.config import GitSource, SandboxConfig
+from ratchet.core.config import GitSource, SandboxConfig, VolumeClaim
 from ratchet.edges.answers import FAILURES, Meaning, away, find, meaning
 from ratchet.edges.certificates import Identity, make_identity, server_name
 from ratchet.edges.egress import cilium_policies
@@ -125,21 +126,55 @@ class Pods:
         )
         return await self._part(core("secrets", namespace), secret, Point.PREPARE_SECRET)
 
+    async def claim(self, generation: Generation) -> Object | None:
+        """The claim of the task's workspace, None if there is none."""
+        return await find(self._api, _claims(generation.namespace, generation.claim_name))
+
+    async def make_claim(self, generation: Generation, wanted: VolumeClaim) -> None:
+        """Make the claim, if there is none. Raises Refused."""
+        await self._create(_claims(generation.namespace), workspace_claim(generation, wanted))
+
+    async def others(self, generation: Generation) -> list[Object]:
+        """The pods of all other generations of the task."""
+        every = await self._every(generation.namespace, generation.task_uid)
+        return [pod for pod in every if pod["metadata"]["name"] != generation.name]
+
+    async def end(self, stored: Object) -> None:
+        """Delete this pod or claim, and none that has its name by then."""
+        where, metadata = "pods", stored["metadata"]
+        if stored.get("kind") == "PersistentVolumeClaim":
+            where = "persistentvolumeclaims"
+        if not metadata.get("deletionTimestamp"):
+            path = core(where, metadata["namespace"], metadata["name"])
+            await self._delete(path, {"preconditions": {"uid": metadata["uid"]}})
+
     async def remove(self, task: TaskRef) -> None:
-        """Delete the pods of all sandboxes of a task; what belongs to them follows.
+        """Delete the pods of all sandboxes of a task, and the claim that they used; what belongs to
+        them follows.
 
         Returns when the deletion is accepted.
         """
-        selector = names.task_selector(task.uid, component=names.COMPONENT_SANDBOX)
-        pods = core("pods", task.namespace)
+        every = await self._every(task.namespace, task.uid)
+        await asyncio.gather(
+            *(self._delete(core("pods", task.namespace, pod["metadata"]["name"])) for pod in every)
+        )
+        name = names.workspace_claim_name(task.name, task.uid)
+        if any(name in mounted_claims(pod) for pod in every):
+            claim = await find(self._api, _claims(task.namespace, name))
+            if claim is not None and _belongs_to(claim, task.uid):
+                await self.end(claim)
+
+    async def _every(self, namespace: str, task_uid: str) -> list[Object]:
+        """The pods of all sandboxes of a task. Of a list's items the kind is not said."""
+        selector = names.task_selector(task_uid, component=names.COMPONENT_SANDBOX)
+        pods = core("pods", namespace)
         try:
             found = await self._api.request("GET", pods, params={"labelSelector": selector})
         except FAILURES as failure:
             if meaning(failure) is Meaning.GONE:
-                return
+                return []
             raise away(failure) from failure
-        every = [pod["metadata"]["name"] for pod in found.get("items") or ()]
-        await asyncio.gather(*(self._delete(core("pods", task.namespace, name)) for name in every))
+        return list(found.get("items") or ())
 
     async def _part(self, path: str, manifest: Manifest, point: Point | None = None) -> bool:
         """Make an object of a pod; False if one of that name belongs to another pod."""
@@ -171,17 +206,22 @@ class Pods:
             raise away(error) from error
         return found
 
-    async def _delete(self, path: str) -> None:
+    async def _delete(self, path: str, options: Manifest | None = None) -> None:
         try:
-            await self._api.request("DELETE", path)
+            await self._api.request("DELETE", path, options)
         except FAILURES as failure:
-            if meaning(failure) is not Meaning.GONE:
+            # Conflict: another object has the name by now, and is not to be deleted.
+            if meaning(failure) not in (Meaning.GONE, Meaning.LOST_RACE):
                 raise away(failure) from failure
 
 
-def _belongs_to(stored: Object, pod_uid: str) -> bool:
+def _claims(namespace: str, name: str = "") -> str:
+    return core("persistentvolumeclaims", namespace, name)
+
+
+def _belongs_to(stored: Object, owner_uid: str) -> bool:
     owners = stored["metadata"].get("ownerReferences") or ()
-    return any(owner.get("uid") == pod_uid for owner in owners)
+    return any(owner.get("uid") == owner_uid for owner in owners)
 
 
 def identity_in(secret: Object | None) -> Identity | None:

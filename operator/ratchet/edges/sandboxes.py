@@ -19,6 +19,7 @@ from ratchet.core.records import Outcome, Patch
 from ratchet.edges import patches
 from ratchet.edges.certificates import server_name
 from ratchet.edges.egress import ServiceMissing, read_egress
+from ratchet.edges.holding import hold
 from ratchet.edges.kube import Api
 from ratchet.edges.pods import Pods, Refused
 from ratchet.edges.sandbox import PORT, WAIT_S, Found, SandboxClient, new_session
@@ -42,6 +43,7 @@ NETWORK_UNTOLD: Final = NetworkVerdict(
     Enforcement.UNKNOWN, f"The sandbox did not say within {WAIT_S:g} s what it found out."
 )
 
+_FATES: Final = frozenset({Reason.EVICTED, Reason.NODE_LOST, Reason.SANDBOX_DISK_FULL})
 Seen = SandboxReady | SandboxPending | SandboxGone
 
 
@@ -92,19 +94,26 @@ class KubeSandbox:
         """The client of the pod that answered last, with the pod's uid and address."""
         self._complete = ""
         """Uid of the pod that is known to have all that it needs."""
+        self._fate: PodState | None = None
+        """Why the pod that was looked at last is about to end, or has ended."""
 
     # --- the pod ---
 
     async def prepare(self, config: Config, wanted: SandboxRef) -> Seen:
-        """See ports.Sandbox. A missing pod is made only while no ledger of it is known."""
+        """See ports.Sandbox. A missing pod is made only while no ledger of it is known, or where
+        that ledger is on a claim which is still there."""
         self._hard_timeout_s = config.sandbox.hard_timeout_s
         generation = self._generation(wanted)
         pod = await self._home.pods.find(generation)
-        if pod is None and not wanted.ledger:
-            return await self._make(generation, None, config)
-        state = sandbox_condition(pod)
-        if pod is None or state.stage in (Stage.GONE, Stage.FAILED):
-            return SandboxGone(state.message)
+        state = self._with_fate(sandbox_condition(pod))
+        if config.sandbox.claim is not None and (pod is None or _over(state) or _never_ran(pod)):
+            held = await self._held(generation, pod, state, config, wanted)
+            if held is not None:
+                return held
+        if pod is None and (config.sandbox.claim is not None or not wanted.ledger):
+            return await self._make(generation, None, config, used=bool(wanted.ledger))
+        if pod is None or _over(state):
+            return SandboxGone(state.message, state.reason)
         if _owner(pod) != self._task.uid:
             return _hopeless(f"There is a pod {generation.name} of somebody else; delete it.")
         if state.stage is Stage.READY:
@@ -113,17 +122,55 @@ class KubeSandbox:
             # Another owner made it, or we were interrupted: parts of it may be missing. One that
             # never ran is also completed where a ledger is known: the pod with that ledger was lost
             # while its name was being written down. The new one says so, once it can start.
-            return await self._completed(generation, pod["metadata"]["uid"], config, state)
+            uid, used = pod["metadata"]["uid"], bool(wanted.ledger)
+            return await self._completed(generation, uid, config, state, used=used)
         return _pending(state)
 
+    def _with_fate(self, state: PodState) -> PodState:
+        """What the pod's object says; of one that is gone, also what it said last."""
+        if state.reason in _FATES:
+            self._fate = state
+        elif state.stage is Stage.READY:
+            self._fate = None
+        if state.stage is not Stage.GONE or self._fate is None:
+            return state
+        text = f"{state.message} Before that: {self._fate.message}"
+        return PodState(Stage.GONE, self._fate.reason, text)
+
+    async def _held(
+        self,
+        generation: Generation,
+        pod: dict[str, Any] | None,
+        state: PodState,
+        config: Config,
+        wanted: SandboxRef,
+    ) -> SandboxPending | SandboxGone | None:
+        """See `hold`."""
+        if pod is not None and _owner(pod) != self._task.uid:
+            return None  # which is told in a moment
+        assert config.sandbox.claim is not None
+        try:
+            return await hold(
+                self._home.pods, generation, pod, state, config.sandbox.claim,
+                used=bool(wanted.ledger),
+            )  # fmt: skip
+        except Refused as refused:
+            return _refused(refused)
+
     async def _completed(
-        self, generation: Generation, pod_uid: str, config: Config, state: PodState
+        self,
+        generation: Generation,
+        pod_uid: str,
+        config: Config,
+        state: PodState,
+        *,
+        used: bool,
     ) -> SandboxPending:
         """A pod that is not ready, with all that it needs."""
         if self._complete != pod_uid and await self._home.pods.is_complete(generation, pod_uid):
             self._complete = pod_uid
         if self._complete != pod_uid:
-            unmade = await self._make(generation, pod_uid, config)
+            unmade = await self._make(generation, pod_uid, config, used=used)
             if not self._complete:
                 return unmade
         return _pending(state)
@@ -140,13 +187,17 @@ class KubeSandbox:
         return Generation(task.namespace, task.name, task.uid, wanted.generation)
 
     async def _make(
-        self, generation: Generation, pod_uid: str | None, config: Config
+        self, generation: Generation, pod_uid: str | None, config: Config, *, used: bool
     ) -> SandboxPending:
-        """Make the pod, if there is none, and what it needs."""
+        """Make the pod, if there is none, and what it needs.
+
+        Start files are for a new workspace only; they may be gone by the time of the next pod.
+        """
+        on_claim = used and config.sandbox.claim is not None
         pods = self._home.pods
         try:
             api, namespace = self._home.api, generation.namespace
-            files = await read_files(api, namespace, config.files)
+            files = await read_files(api, namespace, () if on_claim else config.files)
             egress = await read_egress(api, namespace, config.sandbox.egress)
             if pod_uid is not None:
                 made = pod_uid if await pods.complete(generation, pod_uid, files, egress) else ""
@@ -159,9 +210,7 @@ class KubeSandbox:
         except ServiceMissing as missing:
             return SandboxPending(Reason.SERVICE_NOT_FOUND, str(missing), hopeless=True)
         except Refused as refused:
-            if refused.quota:
-                return SandboxPending(Reason.SANDBOX_UNSCHEDULABLE, str(refused))
-            return _hopeless(str(refused))
+            return _refused(refused)
         except ValueError as unfit:  # FilesUnfit and EgressUnfit among them
             return SandboxPending(Reason.CONFIG_INVALID, str(unfit), hopeless=True)
         self._complete = made
@@ -269,6 +318,16 @@ def _owner(pod: dict[str, Any]) -> str:
 def _never_ran(pod: dict[str, Any]) -> bool:
     status = pod.get("status") or {}
     return str(status.get("phase", "Pending")) == "Pending"
+
+
+def _over(state: PodState) -> bool:
+    return state.stage in (Stage.GONE, Stage.FAILED)
+
+
+def _refused(refused: Refused) -> SandboxPending:
+    if refused.quota:
+        return SandboxPending(Reason.SANDBOX_UNSCHEDULABLE, str(refused))
+    return _hopeless(str(refused))
 
 
 def _pending(state: PodState) -> SandboxPending:

@@ -60,6 +60,7 @@ class PretendedApi:
         self.fails: Exception | None = None
         self.refuses: dict[str, ApiError] = {}
         self.created: list[str] = []
+        self.deleted: list[str] = []
 
     async def request(
         self,
@@ -114,11 +115,16 @@ class PretendedApi:
         if path not in self.objects:
             raise ApiError(404, "NotFound", f"{path} not found")
         uid = self.objects.pop(path)["metadata"].get("uid")
+        self.deleted.append(path)
         for where, stored in list(self.objects.items()):
             owners = stored["metadata"].get("ownerReferences") or ()
             if any(owner["uid"] == uid for owner in owners):
                 del self.objects[where]
         return {}
+
+    @property
+    def pods(self) -> list[str]:
+        return [path for path in self.objects if path.startswith(PODS)]
 
     def identity(self) -> Identity:
         data = self.objects[f"{SECRETS}/{NAME}"]["data"]
