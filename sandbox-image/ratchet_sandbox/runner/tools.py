@@ -39,14 +39,14 @@ SHAPES: Final[dict[str, Shape]] = {
 
 
 def in_thread(
-    work: Callable[[Context, Arguments], ToolResult],
+    work: Callable[[Context, Arguments], ToolResult], *, grace_s: float = GRACE_S
 ) -> Callable[[Context, Arguments], Awaitable[ToolResult]]:
     """A tool that blocks on files: the event loop goes on meanwhile, and so does the task if a
     disk never answers."""
 
     async def tool(context: Context, arguments: Arguments) -> ToolResult:
         try:
-            async with asyncio.timeout(context.hard_timeout_s + GRACE_S):
+            async with asyncio.timeout(context.hard_timeout_s + grace_s):
                 return await asyncio.to_thread(work, context, arguments)
         except TimeoutError:
             content = "[the file system did not answer in time; what was to be done may yet happen]"

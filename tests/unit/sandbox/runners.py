@@ -58,8 +58,15 @@ class Bench:
         stop: asyncio.Future[None] | None = None,
     ) -> ToolResult:  # fmt: skip
         """Like `use`, with arguments of any kind."""
+        context = self.context(hard_timeout_s=hard_timeout_s, stop=stop)
+        return await TOOLS[tool](context, arguments)
+
+    def context(
+        self, *, hard_timeout_s: float = 30, stop: asyncio.Future[None] | None = None
+    ) -> Context:
+        """What the next call's tool is given."""
         self.calls += 1
-        context = Context(
+        return Context(
             config=self.config,
             children=self.children,
             shell=self.shell,
@@ -68,7 +75,6 @@ class Bench:
             stop=stop or asyncio.get_running_loop().create_future(),
             guides=self.guides,
         )
-        return await TOOLS[tool](context, arguments)
 
     async def bash(self, command: str, **more: Any) -> ToolResult:
         return await self.use("bash", command=command, **more)

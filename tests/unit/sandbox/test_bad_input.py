@@ -6,14 +6,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ratchet_sandbox.protocol import CONTENT_LIMIT, Outcome
-from ratchet_sandbox.runner.result import ToolResult
-from ratchet_sandbox.runner.tools import SHAPES, TOOLS
+from ratchet_sandbox.runner.result import Arguments, Context, ToolResult, failed
+from ratchet_sandbox.runner.tools import SHAPES, TOOLS, checked, in_thread
 
 from tests.unit.bad_arguments import ALL, GOOD, Bad
 from tests.unit.sandbox.runners import Bench, open_bench
@@ -206,6 +207,23 @@ async def test_a_sparse_file_of_a_terabyte_is_read_in_bounds(bench: Bench) -> No
     assert start.outcome is Outcome.OK and start.meta.truncated and start.meta.not_utf8
     assert beyond.outcome is Outcome.FAILED
     assert "given up: it took over 0.5 s; take a smaller part" in beyond.content
+
+
+async def test_a_disk_that_never_answers_ends_the_call_and_not_the_runner(bench: Bench) -> None:
+    answer = threading.Event()
+
+    def hang(_context: Context, _arguments: Arguments) -> ToolResult:
+        answer.wait(TIME_S)
+        return failed("too late")
+
+    tool = checked({}, in_thread(hang, grace_s=0))
+    try:
+        result = await tool(bench.context(hard_timeout_s=0.1), {})
+    finally:
+        answer.set()
+
+    assert result.outcome is Outcome.TIMED_OUT
+    assert "the file system did not answer in time" in result.content
 
 
 async def test_a_read_that_is_cancelled_ends_at_once(bench: Bench) -> None:
