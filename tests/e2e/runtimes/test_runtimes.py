@@ -25,7 +25,7 @@ async def test_a_sandbox_runs_on_the_kernel_of_the_runtime_that_its_class_names(
 ) -> None:
     box = await start(boxes, runtime)
     receipt = await box.bash("uname -r")
-    assert receipt.outcome is Outcome.OK, shown(receipt)
+    assert receipt.outcome == Outcome.OK, shown(receipt)
     assert (receipt.content == platform.release()) is (runtime == RUNC), shown(receipt)
 
 
@@ -37,9 +37,9 @@ async def test_directory_variables_functions_and_options_stay(
         'mkdir -p a/b && cd a/b && export COLOUR=red && greet() { echo "hi $1 $COLOUR"; }; '
         "set -o noclobber; echo new > file"
     )
-    assert first.outcome is Outcome.OK, shown(first)
+    assert first.outcome == Outcome.OK, shown(first)
     again = await box.bash("pwd; greet you; echo over > file")
-    assert again.outcome is Outcome.FAILED
+    assert again.outcome == Outcome.FAILED
     assert again.content.startswith("/workspace/a/b\nhi you red\n"), shown(again)
     assert "cannot overwrite" in again.content
     patch = await box.sandbox.patch()
@@ -52,11 +52,11 @@ async def test_a_command_past_the_hard_limit_is_killed_with_all_that_it_started(
     box = await start(boxes, runtime, hard_timeout_s=3)
     began = time.monotonic()
     late = await box.bash("echo begun; (setsid sleep 1000 &) ; sleep 1001 & sleep 1002")
-    assert late.outcome is Outcome.TIMED_OUT, shown(late)
+    assert late.outcome == Outcome.TIMED_OUT, shown(late)
     assert "begun" in late.content
     assert 2.5 < time.monotonic() - began < 15
     after = await box.bash(SLEEPERS)
-    assert after.outcome is Outcome.OK, shown(after)
+    assert after.outcome == Outcome.OK, shown(after)
     assert after.content.splitlines()[0] == "0", shown(after)
 
 
@@ -67,7 +67,7 @@ async def test_what_ran_is_known_and_not_run_again_after_the_server_was_killed(
     box = await start(boxes, runtime)
     order = box.order("bash", command="echo once >> runs; cd /tmp; export KEPT=yes; echo $RANDOM")
     before = await box.sandbox.run(order)
-    assert before.outcome is Outcome.OK, shown(before)
+    assert before.outcome == Outcome.OK, shown(before)
     await _kill(box, "server")
     await box.ready()
     assert await box.sandbox.run(order) == before
@@ -87,7 +87,7 @@ async def test_a_command_goes_on_while_the_server_is_killed(
     await asyncio.gather(asked, return_exceptions=True)
     await box.ready()
     receipt = await box.sandbox.run(order)
-    assert receipt.outcome is Outcome.OK, shown(receipt)
+    assert receipt.outcome == Outcome.OK, shown(receipt)
     assert receipt.content.split() == ["once", "through"]
 
 
