@@ -64,10 +64,3 @@ def made_by(stored: Mapping[str, Any]) -> int:
     """The generation in the label of a claim or pod; 0 where there is none."""
     label = str((stored["metadata"].get("labels") or {}).get(names.LABEL_GENERATION, ""))
     return int(label) if label.isascii() and label.isdigit() else 0
-
-
-def mounted_claims(pod: Mapping[str, Any]) -> set[str]:
-    """Names of the claims that a pod mounts."""
-    volumes = (pod.get("spec") or {}).get("volumes") or ()
-    claims = (volume.get("persistentVolumeClaim") or {} for volume in volumes)
-    return {str(claim["claimName"]) for claim in claims if claim}

@@ -8,7 +8,7 @@ from typing import Any
 
 from ratchet.api import names
 from ratchet.build import secret as secrets
-from ratchet.build.claim import mounted_claims, workspace_claim
+from ratchet.build.claim import workspace_claim
 from ratchet.build.egress import CLOSED, Egress
 from ratchet.build.files import StartFile, check_files, sandbox_files
 from ratchet.build.generation import Generation, Manifest
@@ -149,20 +149,15 @@ class Pods:
             await self._delete(path, {"preconditions": {"uid": metadata["uid"]}})
 
     async def remove(self, task: TaskRef) -> None:
-        """Delete the pods of all sandboxes of a task, and the claim that they used; what belongs to
-        them follows.
+        """Delete the pods of all sandboxes of a task; what belongs to them follows.
 
+        The claim of the workspace stays as long as the task, for whoever wants to look at the work.
         Returns when the deletion is accepted.
         """
         every = await self._every(task.namespace, task.uid)
         await asyncio.gather(
             *(self._delete(core("pods", task.namespace, pod["metadata"]["name"])) for pod in every)
         )
-        name = names.workspace_claim_name(task.name, task.uid)
-        if any(name in mounted_claims(pod) for pod in every):
-            claim = await find(self._api, _claims(task.namespace, name))
-            if claim is not None and _belongs_to(claim, task.uid):
-                await self.end(claim)
 
     async def _every(self, namespace: str, task_uid: str) -> list[Object]:
         """The pods of all sandboxes of a task. Of a list's items the kind is not said."""
@@ -219,9 +214,9 @@ def _claims(namespace: str, name: str = "") -> str:
     return core("persistentvolumeclaims", namespace, name)
 
 
-def _belongs_to(stored: Object, owner_uid: str) -> bool:
+def _belongs_to(stored: Object, pod_uid: str) -> bool:
     owners = stored["metadata"].get("ownerReferences") or ()
-    return any(owner.get("uid") == owner_uid for owner in owners)
+    return any(owner.get("uid") == pod_uid for owner in owners)
 
 
 def identity_in(secret: Object | None) -> Identity | None:

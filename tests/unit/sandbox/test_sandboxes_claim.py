@@ -206,12 +206,14 @@ async def test_what_the_api_server_says_of_the_claim_is_said(
     assert isinstance(again, SandboxPending) and again.hopeless
 
 
-async def test_the_claim_goes_with_the_end_of_the_task(
+async def test_the_claim_outlives_the_end_of_the_task_as_the_tasks_own(
     api: PretendedApi, sandbox: KubeSandbox
 ) -> None:
     await made(sandbox, api)
     await sandbox.remove()
-    assert not api.pods and f"{CLAIMS}/{CLAIM}" not in api.objects
+    assert not api.pods and f"{CLAIMS}/{CLAIM}" in api.objects
+    (owner,) = api.objects[f"{CLAIMS}/{CLAIM}"]["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"]) == ("AgentTask", UID), "so it goes with the task"
 
 
 async def test_why_a_pod_ended_is_still_said_when_it_is_gone(
