@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
+from ratchet.build import git
 from ratchet.build import pod as build
 from ratchet.core.conditions import Reason
 
@@ -183,11 +184,14 @@ def _create_trouble(name: str, container: Object, waiting: Object) -> PodState |
 
 def _restart_trouble(name: str, container: Object) -> PodState | None:
     ended = _get(container, "state", "terminated") or _get(container, "lastState", "terminated")
-    if not ended or (ended.get("exitCode") == 0 and container.get("name") == build.PREPARE):
+    init = container.get("name") in (build.PREPARE, git.CLONE)
+    if not ended or (ended.get("exitCode") == 0 and init):
         return None
     # The user's commands may well kill their shell time and again; ours should not fail twice.
-    ours = container.get("name") in (build.PREPARE, build.SERVER)
+    ours = init or container.get("name") == build.SERVER
     lasting = ours and int(container.get("restartCount") or 0) >= PATIENCE_RESTARTS
+    if container.get("name") == git.CLONE:
+        return _clone_trouble(name, ended, lasting)
     how = f"{ended.get('reason') or 'ended'}, exit code {ended.get('exitCode')}"
     words = f": {_short(ended['message'])}" if ended.get("message") else ""
     if _out_of_memory(container, ended):
@@ -198,6 +202,18 @@ def _restart_trouble(name: str, container: Object) -> PodState | None:
         Reason.SANDBOX_DISK_FULL if _tells_of_disk(words) else reason,
         f"Container {container.get('name')} of sandbox pod {name} was lost ({how}) and is being "
         f"started again{words}",
+    )
+
+
+def _clone_trouble(name: str, ended: Object, lasting: bool) -> PodState:
+    """Its own words say what is wrong and what to do; only an end without any needs ours."""
+    lasting = lasting or ended.get("exitCode") == git.LASTING
+    how = f"{ended.get('reason') or 'ended'}, exit code {ended.get('exitCode')}"
+    words = ended.get("message") or f"the container of pod {name} ended without a word ({how})"
+    return PodState(
+        Stage.BROKEN if lasting else Stage.STARTING,
+        Reason.GIT_CLONE_FAILED,
+        f"The clone failed{'' if lasting else ' and is tried again'}: {_short(words)}",
     )
 
 

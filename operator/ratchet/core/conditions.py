@@ -88,6 +88,7 @@ class Reason(StrEnum):
     SECRET_NOT_FOUND = "SecretNotFound"
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     SERVICE_NOT_FOUND = "ServiceNotFound"
+    GIT_CLONE_FAILED = "GitCloneFailed"
     IMAGE_UNAVAILABLE = "ImageUnavailable"
     SANDBOX_UNSCHEDULABLE = "SandboxUnschedulable"
     SANDBOX_RESTARTING = "SandboxRestarting"
@@ -158,6 +159,9 @@ REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
         ),
         Reason.SERVICE_NOT_FOUND: (
             "A Service that egress of the SandboxClass names is missing; create it."
+        ),
+        Reason.GIT_CLONE_FAILED: (
+            "The repository of spec.git could not be cloned; the message says why."
         ),
         Reason.IMAGE_UNAVAILABLE: (
             "An image of the sandbox cannot be pulled; check its name and the pull secrets of the"

@@ -159,7 +159,9 @@ def _sandbox_failed(state: State, now: datetime) -> Stop | None:
     if not _waited_out(state, now):
         return None
     if not sandbox.ref.ledger:
-        return fail(Reason.SANDBOX_FAILED, f"The sandbox did not start: {sandbox.message}")
+        cloning = sandbox.reason == Reason.GIT_CLONE_FAILED
+        reason = Reason.GIT_CLONE_FAILED if cloning else Reason.SANDBOX_FAILED
+        return fail(reason, f"The sandbox did not start: {sandbox.message}")
     if sandbox.reason == Reason.NODE_LOST:
         return None  # its commands may still run there, so it is neither lost nor given up
     minutes = START_GRACE.total_seconds() / 60

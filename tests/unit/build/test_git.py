@@ -10,7 +10,9 @@ from ratchet.build import paths
 from ratchet.build.generation import Generation
 from ratchet.build.git import CLONE, KEYS, LASTING, needed_keys, with_clone
 from ratchet.build.pod import sandbox_pod
+from ratchet.build.podstate import PodState, Stage, sandbox_condition
 from ratchet.build.settings import SandboxSettings
+from ratchet.core.conditions import Reason
 from ratchet.core.config import GitSource, SandboxConfig, VolumeClaim
 from ratchet_sandbox import protocol
 from ratchet_sandbox.runner import clone
@@ -98,3 +100,33 @@ def test_the_pod_and_the_image_agree() -> None:
     assert paths.GIT_SECRET == protocol.GIT_SECRET_DIR
     assert paths.GIT_SCRATCH == protocol.GIT_SCRATCH_DIR
     assert LASTING == clone.LASTING
+
+
+# --- what is told of it --------------------------------------------------------------------------
+
+
+def failed(code: int, restarts: int = 0, message: str = "git repository x: no.") -> PodState:
+    ended = {"terminated": {"reason": "Error", "exitCode": code, "message": message}}
+    status = {"name": CLONE, "restartCount": restarts, "state": {}, "lastState": ended}
+    scheduled = {"type": "PodScheduled", "status": "True"}
+    return sandbox_condition({
+        "metadata": {"name": "fix-g1"},
+        "status": {"phase": "Pending", "conditions": [scheduled], "initContainerStatuses": [status]},
+    })  # fmt: skip
+
+
+def test_a_clone_that_cannot_succeed_is_told_in_its_own_words_at_once() -> None:
+    told = failed(LASTING)
+    assert (told.stage, told.reason) == (Stage.BROKEN, Reason.GIT_CLONE_FAILED)
+    assert told.message == "The clone failed: git repository x: no."
+
+
+def test_a_clone_that_may_succeed_is_waited_for_a_while() -> None:
+    assert failed(1).stage is Stage.STARTING
+    assert "is tried again" in failed(1).message
+    assert failed(1, restarts=3).stage is Stage.BROKEN
+    assert "without a word (Error, exit code 137)" in failed(137, message="").message
+
+
+def test_a_clone_that_is_done_is_no_trouble() -> None:
+    assert failed(0).reason is Reason.SANDBOX_STARTING

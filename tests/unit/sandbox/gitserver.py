@@ -42,13 +42,14 @@ class GitServer:
     root: Path
     user: str = ""
     password: str = ""
+    host: str = "127.0.0.1"
     port: int = 0
     sent: list[str] = field(default_factory=list)
     """Authorization headers that came in, decoded."""
     closing: threading.Event = field(default_factory=threading.Event)
 
     def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.port}/{name}"
+        return f"http://{self.host}:{self.port}/{name}"
 
     def allows(self, header: str | None) -> bool:
         if header:
@@ -57,7 +58,7 @@ class GitServer:
 
 
 @contextlib.contextmanager
-def serve(server: GitServer, host: str = "127.0.0.1") -> Iterator[GitServer]:
+def serve(server: GitServer) -> Iterator[GitServer]:
     """Serve until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -128,7 +129,7 @@ def serve(server: GitServer, host: str = "127.0.0.1") -> Iterator[GitServer]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with ThreadingHTTPServer((host, server.port), Handler) as listener:
+    with ThreadingHTTPServer((server.host, server.port), Handler) as listener:
         server.port = listener.server_address[1]
         thread = threading.Thread(target=listener.serve_forever, daemon=True)
         thread.start()
