@@ -9,6 +9,8 @@ SHARED_GID = 10000
 
 WORKSPACE = "/workspace"
 RUNTIME = "/ratchet/runtime"
+PASSWD = "etc/passwd"
+"""The list of users, below the runtime."""
 CONTROL = "/ratchet/control"
 LEDGER = "/ratchet/ledger"
 SECRET = "/ratchet/secret"

@@ -2,14 +2,14 @@
 
 Both share the workspace's pod and nothing else that matters: other uids, other mounts, no shared
 process namespace. Nothing in it can reach the Kubernetes API. It passes the Pod Security Standard
-"restricted".
+"restricted", and "baseline" where its class allows root.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ratchet.build import paths
+from ratchet.build import paths, shell
 from ratchet.build.egress import CLOSED, Egress, denied_targets, needs_dns
 from ratchet.build.generation import Generation, Manifest
 from ratchet.build.resources import shell_resources
@@ -61,6 +61,7 @@ def sandbox_pod(
         ],
         "volumes": _volumes(generation, config),
     }
+    spec |= shell.placement(config)
     if config.runtime_class:
         spec["runtimeClassName"] = config.runtime_class
     if config.pull_secrets:
@@ -88,7 +89,7 @@ def _prepare(generation: Generation, config: SandboxConfig, settings: SandboxSet
             "requests": {"cpu": "10m", "memory": "48Mi"},
             "limits": {"memory": "512Mi"},
         },
-        "securityContext": _confined(paths.RUNNER_UID, read_only_root=True),
+        "securityContext": _confined(paths.RUNNER_UID),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             _mount("runtime", paths.RUNTIME),
@@ -124,7 +125,7 @@ def _server(
             "requests": {"cpu": "10m", "memory": "48Mi"},
             "limits": {"memory": "256Mi"},
         },
-        "securityContext": _confined(paths.SERVER_UID, read_only_root=True),
+        "securityContext": _confined(paths.SERVER_UID),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             _mount("secret", paths.SECRET, read_only=True),
@@ -145,13 +146,15 @@ def _shell(generation: Generation, config: SandboxConfig, settings: SandboxSetti
             _task_uid(generation),
             {"name": "RATCHET_HARD_TIMEOUT_S", "value": str(config.hard_timeout_s)},
             {"name": "PYTHONHOME", "value": paths.RUNTIME},
+            *shell.environment(config),
         ],
         "resources": shell_resources(config.resources, settings),
-        "securityContext": _confined(paths.RUNNER_UID, read_only_root=False),
+        "securityContext": shell.identity(config),
         "volumeMounts": [
             _mount("runtime", paths.RUNTIME, read_only=True),
             _kept(config, "workspace", paths.WORKSPACE),
             _mount("control", paths.CONTROL, read_only=True),
+            *shell.mounts(config),
         ],
     }
 
@@ -168,16 +171,17 @@ def _volumes(generation: Generation, config: SandboxConfig) -> list[Manifest]:
         # Mode 0440: the server reads it by the volume's group; no other container mounts it.
         {"name": "secret", "secret": {"secretName": generation.name, "defaultMode": 0o440}},
         {"name": "files", "configMap": {"name": generation.name}},
+        *shell.volumes(config),
     ]
 
 
-def _confined(uid: int, *, read_only_root: bool) -> Manifest:
+def _confined(uid: int) -> Manifest:
     return {
         "runAsUser": uid,
         "runAsGroup": uid,
         "runAsNonRoot": True,
         "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": read_only_root,
+        "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
     }

@@ -6,9 +6,9 @@ from typing import Final
 MARKER: Final = "SANDBOX_SHELL"
 """Set in every process of the shell, so that it is found again wherever it went."""
 
-ADDED: Final = "RATCHET_SHELL_ENV"
-"""In the container's environment: names, with spaces between, of the variables of the task's
-SandboxClass. They are handed on as they are."""
+ADDED: Final = "RATCHET_ENV_"
+"""In the container's environment the variables of the task's SandboxClass start with this, so that
+none of them reaches the runner's own Python. They are handed on without it."""
 
 _DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -45,5 +45,7 @@ _FROM_IMAGE: Final = frozenset({
 def shell_environment(outer: Mapping[str, str], *, home: str, marker: str) -> dict[str, str]:
     """What the shell starts with, out of the environment of the runner's container."""
     taken = {name: outer[name] for name in _FROM_IMAGE if outer.get(name)}
-    added = {name: outer[name] for name in outer.get(ADDED, "").split() if name in outer}
+    added = {
+        name.removeprefix(ADDED): value for name, value in outer.items() if name.startswith(ADDED)
+    }
     return {"PATH": _DEFAULT_PATH, **taken, **_FIXED, "HOME": home, **added, MARKER: marker}

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from ratchet_sandbox import protocol
-from ratchet_sandbox.runner import base, home, kept
+from ratchet_sandbox.runner import accounts, base, home, kept
 from ratchet_sandbox.runner.base import NotPrepared, StartFile
 from ratchet_sandbox.runner.config import Config
 from ratchet_sandbox.runner.gitcommand import GitFailed, git
@@ -42,6 +42,7 @@ def prepare(
     if marker is None:
         kept.begin(config, task_uid)
     _copy_runtime(bundled, config.runtime)
+    accounts.write(config)
     if marker is not None and marker.complete:
         kept.restore(config)
         return

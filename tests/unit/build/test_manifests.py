@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from ratchet.build import paths
+from ratchet.build import paths, shell
 from ratchet.build.files import BYTES_MAX, FilesUnfit, StartFile, sandbox_files
 from ratchet.build.generation import Generation
 from ratchet.build.networkpolicy import sandbox_network_policy
@@ -21,8 +22,9 @@ from ratchet.build.pod import sandbox_pod
 from ratchet.build.resources import quantity, shell_resources
 from ratchet.build.secret import sandbox_secret
 from ratchet.build.settings import SandboxSettings
-from ratchet.core.config import Resources, SandboxConfig
+from ratchet.core.config import Resources, SandboxConfig, Toleration
 from ratchet_sandbox import protocol
+from ratchet_sandbox.runner import accounts, environment
 
 from tests.conftest import AssertGolden
 
@@ -46,7 +48,15 @@ FULL = SandboxConfig(
     pull_secrets=("mine", "theirs"),
     workspace_size_limit="10Gi",
     hard_timeout_s=60,
+    env=(("LANG", "de_DE.UTF-8"), ("PRICE", "$(HOME) is 5$"), ("PYTHONPATH", "/lib")),
+    node_selector=(("disk", "ssd"), ("kubernetes.io/arch", "amd64")),
+    tolerations=(
+        Toleration("sandbox", "Equal", "yes", "NoExecute", 0),
+        Toleration(operator="Exists"),
+    ),
+    read_only_root=True,
 )
+ROOT = replace(PLAIN, allow_root=True, env=(("USER", "me"),))
 
 
 AssertManifest = Callable[[str, dict[str, Any]], None]
@@ -70,6 +80,10 @@ def test_the_pod_of_a_class_that_uses_every_field(assert_manifest: AssertManifes
     assert_manifest("pod-full", sandbox_pod(GENERATION, FULL, SETTINGS))
 
 
+def test_the_pod_of_a_class_that_allows_root(assert_manifest: AssertManifest) -> None:
+    assert_manifest("pod-root", sandbox_pod(GENERATION, ROOT, SETTINGS))
+
+
 def test_the_secret(assert_manifest: AssertManifest) -> None:
     assert_manifest(
         "secret", sandbox_secret(GENERATION, POD_UID, certificate="CERT", key="KEY", token="TOK")
@@ -88,10 +102,17 @@ def test_the_files(assert_manifest: AssertManifest) -> None:
 # --- what must hold of every pod, whatever the golden files say ---
 
 PODS = [sandbox_pod(GENERATION, config, SETTINGS) for config in (PLAIN, FULL)]
+EVERY_POD = [*PODS, sandbox_pod(GENERATION, ROOT, SETTINGS)]
 
 
 def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
     return [*pod["spec"]["initContainers"], *pod["spec"]["containers"]]
+
+
+def shell_of(pod: dict[str, Any]) -> dict[str, Any]:
+    (found,) = (c for c in pod["spec"]["containers"] if c["name"] == "shell")
+    assert isinstance(found, dict)
+    return found
 
 
 @pytest.mark.parametrize("pod", PODS, ids=["plain", "full"])
@@ -113,7 +134,7 @@ def test_pod_security_restricted_has_nothing_to_object_to(pod: dict[str, Any]) -
         assert "privileged" not in context
 
 
-@pytest.mark.parametrize("pod", PODS, ids=["plain", "full"])
+@pytest.mark.parametrize("pod", EVERY_POD, ids=["plain", "full", "root"])
 def test_only_the_server_mounts_secret_and_ledger(pod: dict[str, Any]) -> None:
     mounts = {c["name"]: {m["name"]: m for m in c["volumeMounts"]} for c in containers(pod)}
     for volume in ("secret", "ledger"):
@@ -124,11 +145,49 @@ def test_only_the_server_mounts_secret_and_ledger(pod: dict[str, Any]) -> None:
     assert uids["server"] != uids["shell"]
 
 
-@pytest.mark.parametrize("pod", PODS, ids=["plain", "full"])
+@pytest.mark.parametrize("pod", EVERY_POD, ids=["plain", "full", "root"])
 def test_no_secret_is_in_the_environment(pod: dict[str, Any]) -> None:
     for container in containers(pod):
         assert "envFrom" not in container
         assert all("valueFrom" not in variable for variable in container["env"])
+
+
+def test_root_is_for_the_commands_alone_and_within_pod_security_baseline() -> None:
+    pod = sandbox_pod(GENERATION, ROOT, SETTINGS)
+    plain = {c["name"]: c["securityContext"] for c in containers(PODS[0])}
+    found = {c["name"]: c["securityContext"] for c in containers(pod)}
+    commands = found.pop("shell")
+    assert plain.pop("shell")["runAsUser"] == paths.RUNNER_UID
+    assert found == plain
+    assert (commands["runAsUser"], commands["runAsNonRoot"]) == (0, False)
+    assert "add" not in commands["capabilities"] and "privileged" not in commands
+    assert commands["seccompProfile"] == {"type": "RuntimeDefault"}
+    spec = pod["spec"]
+    assert all("hostPath" not in volume for volume in spec["volumes"])
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+
+
+def test_no_variable_of_a_class_reaches_the_runner_under_its_own_name() -> None:
+    names = [variable["name"] for variable in shell_of(PODS[1])["env"]]
+    assert all(name.startswith("RATCHET_") or name == "PYTHONHOME" for name in names)
+    assert f"{environment.ADDED}PYTHONPATH" in names
+
+
+def test_kubernetes_finds_no_reference_in_the_value_of_a_variable() -> None:
+    values = {variable["name"]: variable["value"] for variable in shell_of(PODS[1])["env"]}
+    assert values["RATCHET_ENV_PRICE"] == "$$(HOME) is 5$$"
+
+
+def test_a_read_only_root_leaves_a_place_for_passing_files() -> None:
+    mounts = {mount["mountPath"]: mount for mount in shell_of(PODS[1])["volumeMounts"]}
+    assert not mounts["/tmp"].get("readOnly")
+    assert {"name": "tmp", "emptyDir": {}} in PODS[1]["spec"]["volumes"]
+
+
+def test_root_may_change_the_list_of_users_and_others_have_one_with_their_name() -> None:
+    for pod, mounted in ((PODS[0], True), (EVERY_POD[2], False)):
+        found = [m for m in shell_of(pod)["volumeMounts"] if m["mountPath"] == "/etc/passwd"]
+        assert [m["readOnly"] for m in found] == [True] * mounted
 
 
 def test_the_pod_and_the_images_agree_on_where_things_are() -> None:
@@ -140,6 +199,8 @@ def test_the_pod_and_the_images_agree_on_where_things_are() -> None:
     assert paths.CONTROL == protocol.CONTROL_DIR
     assert protocol.LEDGER_FILE.startswith(paths.LEDGER + "/")
     assert paths.SECRET == protocol.SECRET_DIR
+    assert paths.PASSWD == accounts.PASSWD
+    assert shell.ENV_PREFIX == environment.ADDED
     assert protocol.FILES_INDEX == paths.FILES + "/index.json"
 
 

@@ -204,13 +204,13 @@ async def test_the_variables_of_the_sandbox_class_are_there_and_win(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {
-        "RATCHET_SHELL_ENV": "MINE CI SANDBOX_SHELL GONE", "MINE": "a b", "CI": "no",
-        "SANDBOX_SHELL": "faked", "OTHER": "not named",
+        "RATCHET_ENV_MINE": "a b", "RATCHET_ENV_CI": "no", "RATCHET_ENV_EMPTY": "",
+        "RATCHET_ENV_SANDBOX_SHELL": "faked", "OTHER": "not the class's",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     async with open_bench(tmp_path) as bench:
         lines = (await bench.bash("env; exit 0")).content.splitlines()
 
-    assert {"MINE=a b", "CI=no"} <= set(lines)
+    assert {"MINE=a b", "CI=no", "EMPTY="} <= set(lines)
     assert "SANDBOX_SHELL=faked" not in lines
     assert not [line for line in lines if line.startswith(("OTHER=", "RATCHET_"))]
