@@ -24,6 +24,8 @@ RUNTIME = os.environ.get("RATCHET_RUNTIME", "runc")
 NOTES = os.environ.get("RATCHET_ATTACK_NOTES", "")
 """Where the notes go; nowhere if empty."""
 TIMEOUT_S = 180
+ON_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
+"""For each module: its sandboxes are shared, and so is the loop that their connections live on."""
 HERE = Path(__file__).parent
 
 _notes: dict[str, Note] = {}
@@ -34,7 +36,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.attack)
             item.add_marker(pytest.mark.timeout(TIMEOUT_S))
-            item.add_marker(pytest.mark.asyncio(loop_scope="module"))
 
 
 @pytest.hookimpl(wrapper=True)

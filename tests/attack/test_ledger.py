@@ -11,9 +11,12 @@ import pytest
 import pytest_asyncio
 from ratchet.ports import SandboxAway
 
+from tests.attack.conftest import ON_ONE_LOOP
 from tests.attack.raw import Raw, raw
 from tests.cluster.local import machine
 from tests.e2e.box import Box, Boxes, shown
+
+pytestmark = ON_ONE_LOOP
 
 RESENT = 100
 turns = itertools.count(1000)

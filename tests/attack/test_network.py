@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.attack.conftest import ON_ONE_LOOP
 from tests.cluster import Cluster
 from tests.e2e.box import Box, Boxes, shown
 from tests.e2e.conftest import enforcer
@@ -21,7 +22,7 @@ from tests.e2e.network.reach import Reach, Target, from_box, look
 
 __all__ = ["around", "enforcer"]
 
-pytestmark = pytest.mark.usefixtures("enforcer")
+pytestmark = [ON_ONE_LOOP, pytest.mark.usefixtures("enforcer")]
 
 
 async def closed(box: Box, *targets: Target) -> None:

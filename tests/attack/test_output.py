@@ -7,7 +7,10 @@ import time
 import pytest
 from ratchet.core.facts import Receipt
 
+from tests.attack.conftest import ON_ONE_LOOP
 from tests.e2e.box import Box, shown
+
+pytestmark = ON_ONE_LOOP
 
 INLINE_MAX = 40_000
 """More bytes than any result may bring inline."""

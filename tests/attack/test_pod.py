@@ -11,8 +11,10 @@ from ratchet.core.config import Resources
 from ratchet.core.facts import SandboxRef
 from ratchet.ports import SandboxGone, SandboxPending
 
-from tests.attack.conftest import shape
+from tests.attack.conftest import ON_ONE_LOOP, shape
 from tests.e2e.box import Box, Boxes, shown
+
+pytestmark = ON_ONE_LOOP
 
 GONE_WITHIN_S = 60
 

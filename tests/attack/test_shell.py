@@ -10,9 +10,11 @@ import pytest
 import pytest_asyncio
 from ratchet.core.facts import Receipt
 
-from tests.attack.conftest import shape
+from tests.attack.conftest import ON_ONE_LOOP, shape
 from tests.e2e.box import Box, Boxes, shown
 from tests.unit.sandbox.test_shell_attacks import TAMPERING
+
+pytestmark = ON_ONE_LOOP
 
 HARD_S = 4
 GRACE_S = 20
