@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.cluster import folders
-from tests.cluster.commands import run, say, step
+from tests.cluster.commands import run, say, step, succeeds, wait_until
 from tests.cluster.errors import ClusterError
 from tests.cluster.local.node import PAUSE, SOCKET
 
@@ -52,7 +52,9 @@ def ctr(enter: Sequence[str]) -> list[str]:
 
 
 def load_pause(enter: Sequence[str], state: Path, binary: Path) -> None:
-    """Import the image that every pod's sandbox runs."""
+    """Import the image that every pod's sandbox runs, once containerd answers."""
+    asked = [*ctr(enter), "version"]
+    wait_until("containerd to answer", lambda: succeeds(asked), 30.0)
     load_program(enter, state, PAUSE, binary)
 
 
