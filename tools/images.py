@@ -37,6 +37,7 @@ class Image:
 
 
 SANDBOX = ("sandbox-image/Dockerfile", "sandbox-image")
+SHELLS = "tests/e2e/any_image"
 EXAMPLE = ("examples/fix-failing-test/Dockerfile", "examples/fix-failing-test")
 IMAGES = (
     Image("ratchet-operator", "Dockerfile"),
@@ -45,6 +46,11 @@ IMAGES = (
     Image("ratchet-fake-sglang", "inference/fake/Dockerfile"),
     Image("ratchet-demo-shell", *EXAMPLE),
 )
+FOR_TESTS = tuple(
+    Image(f"ratchet-test-{name}", f"{SHELLS}/{name}/Dockerfile", f"{SHELLS}/{name}")
+    for name in ("bash", "busybox")
+)
+"""Images that users might have: brought into the cluster, and never pushed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,7 @@ class Built:
         return Path(self.archive).stem
 
 
-def build(images: Sequence[Image] = IMAGES) -> dict[str, Built]:
+def build(images: Sequence[Image] = (*IMAGES, *FOR_TESTS)) -> dict[str, Built]:
     """Build what has changed, and write the list."""
     built = {image.name: Built(image.tag, _build(image)) for image in images}
     LIST.parent.mkdir(exist_ok=True)
@@ -83,13 +89,14 @@ def load() -> None:
 
 
 def push(registry: str) -> None:
-    """Push all images to a registry."""
+    """Push all images but those for tests to a registry."""
     from tests.cluster import ClusterError, given
 
     os.environ["REGISTRY"] = registry
     try:
-        for one in built().values():
-            given.load(Path(one.archive))
+        found = built()
+        for image in IMAGES:
+            given.load(Path(found[image.name].archive))
     except ClusterError as error:
         sys.exit(f"error: {error}")
 

@@ -9,6 +9,7 @@ from tests.cluster.errors import ClusterError
 SUITE = "bookworm"
 PACKAGES = (
     "bash",
+    "busybox-static",
     "ca-certificates",
     "coreutils",
     "diffutils",
