@@ -94,6 +94,15 @@ def agent(slot: Slot) -> list[str]:
     return ["env", *words, f"{HOME}/{PART}", *flags]
 
 
+def own_address(slot: Slot) -> list[str]:
+    """Words for `ip`: what makes the address by which the node reaches its pods one of the node's.
+
+    The plugin `ptp` puts it on every pair, where Cilium does not look for addresses of the node; on
+    `lo` it does. Without this the kubelet's probes come from nowhere known, and are denied.
+    """
+    return ["address", "add", f"{slot.pods[1]}/32", "dev", "lo"]
+
+
 def objects(slot: Slot) -> str:
     """The CiliumNode that the operator would make, and what lets this machine in.
 

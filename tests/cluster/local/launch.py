@@ -137,6 +137,7 @@ def kubectl(slot: Slot, programs: str | Path, *words: str, timeout: float = 60.0
 
 def _make_way(slot: Slot, known: Record, crds: Path) -> None:
     """Bring in what Cilium's agent waits for: its kinds, and this node as an object of one."""
+    run([*enter(known), "ip", *cilium.own_address(slot)])
     files = [word for crd in cilium.CRDS for word in ("-f", f"{crds}/{crd}.yaml")]
     # By the server: what a client would note down of them is more than an annotation holds.
     kubectl(slot, known.binaries, "apply", "--server-side", *files)
