@@ -23,7 +23,7 @@ from ratchet_sandbox import protocol
 from ratchet_sandbox.failpoints import Dropped, Point, reach
 from ratchet_sandbox.server import refusal
 from ratchet_sandbox.server.calls import Calls, Submission, parse_arguments
-from ratchet_sandbox.server.ledger import Call, Ledger, Record
+from ratchet_sandbox.server.ledger import Call, Ledger, Record, is_full
 from ratchet_sandbox.server.link import Answer, RunnerAway, RunnerLink
 from ratchet_sandbox.server.probe import Probe
 from ratchet_sandbox.server.refusal import Refusal
@@ -92,8 +92,12 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return web.json_response(away.body, status=away.status)
     except sqlite3.Error as error:
         log.error("ledger failed: %s", error)
-        message = f"the ledger could not be written: {error}; is the node's disk full?"
-        return web.json_response({"code": "ledger_failed", "message": message}, status=500)
+        code = "ledger_full" if is_full(error) else "ledger_failed"
+        message = (
+            f"the ledger could not be read or written: {error}. Nothing was begun. Free room on its "
+            "volume, or see why the volume fails"
+        )
+        return web.json_response({"code": code, "message": message}, status=500)
     except Dropped:
         return _cut(request)
 

@@ -9,12 +9,13 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ratchet_sandbox.protocol import Meta, Outcome
+from ratchet_sandbox.server.spare import Spare
 
 RESERVED: Final = "Reserved"
 FINISHED: Final = "Finished"
@@ -37,11 +38,23 @@ CREATE TABLE IF NOT EXISTS calls (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS unfinished ON calls (key) WHERE state = 'Reserved';
 """
+_Written = TypeVar("_Written")
 _RECORD: Final = "key, tool, digest, state, outcome, content, meta, shell"
 
 
+_WAY_OUT: Final = (
+    "Delete the sandbox pod, and the PersistentVolumeClaim of the task if it has one: the task then "
+    "gets a new sandbox generation"
+)
+
+
 class LedgerError(Exception):
-    """The ledger cannot be used at all: unreadable, in use, or of another task."""
+    """The ledger cannot be used at all: unreadable, damaged, in use, or of another task."""
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether a write failed because there is no room on the volume."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +92,16 @@ class Record:
 class Ledger:
     """An open ledger file. Not thread-safe: one event loop owns it."""
 
-    def __init__(self, connection: sqlite3.Connection, id: str, task_uid: str, epoch: int) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        id: str,
+        task_uid: str,
+        epoch: int,
+        spare: Spare | None = None,
+    ) -> None:
         self._db = connection
+        self._spare = spare
         self.id = id
         self.task_uid = task_uid
         self.epoch = epoch
@@ -88,36 +109,45 @@ class Ledger:
     @classmethod
     def open(cls, path: Path, task_uid: str) -> "Ledger":
         """Open or create the ledger of this task; raises `LedgerError` with what to do."""
+        spare = Spare(path.with_name("spare"))
         try:
-            return cls._open(path, task_uid)
+            return cls._open_with(spare, path, task_uid)
         except sqlite3.Error as error:
             raise LedgerError(
-                f"ledger {path} cannot be opened: {error}; it may be damaged or in use by another "
-                "process. Delete the sandbox pod: the task then gets a new sandbox generation"
+                f"ledger {path} cannot be opened: {error}; its volume may be full or read-only, or "
+                f"it may be damaged or in use by another process. {_WAY_OUT}"
             ) from error
 
     @classmethod
-    def _open(cls, path: Path, task_uid: str) -> "Ledger":
+    def _open_with(cls, spare: Spare, path: Path, task_uid: str) -> "Ledger":
+        """Opening needs a little room, too."""
+        try:
+            return cls._open(path, task_uid, spare)
+        except sqlite3.OperationalError as error:
+            if not is_full(error) or not spare.spend():
+                raise
+            return cls._open(path, task_uid, spare)
+
+    @classmethod
+    def _open(cls, path: Path, task_uid: str, spare: Spare) -> "Ledger":
         db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
-        # Exclusive: WAL then needs no shared memory file, and a second server is kept out.
-        db.execute("PRAGMA locking_mode=EXCLUSIVE")
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
-        db.execute("BEGIN EXCLUSIVE")
-        for statement in _SCHEMA.split(";"):
-            db.execute(statement)
-        new = {"id": uuid.uuid4().hex, "task_uid": task_uid, "epoch": "0"}
-        db.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?)", new.items())
-        facts: dict[str, str] = dict(db.execute("SELECT name, value FROM facts").fetchall())
-        db.execute("COMMIT")
-        _sync_folder(path.parent)
-        if facts["task_uid"] != task_uid:
+        try:
+            facts = _facts(db, task_uid)
+            if facts["task_uid"] != task_uid:
+                raise LedgerError(
+                    f"ledger {path} belongs to task {facts['task_uid']}, not to {task_uid}: "
+                    "the volume was mounted into the wrong pod"
+                )
+            (sound,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+            if sound != "ok":
+                # A row that its index does not show would look absent, and run a second time.
+                raise LedgerError(f"ledger {path} is damaged: {sound}. {_WAY_OUT}")
+        except (sqlite3.Error, LedgerError):
             db.close()
-            raise LedgerError(
-                f"ledger {path} belongs to task {facts['task_uid']}, not to {task_uid}: "
-                "the volume was mounted into the wrong pod"
-            )
-        return cls(db, facts["id"], task_uid, int(facts["epoch"]))
+            raise
+        _sync_folder(path.parent)
+        spare.fill()
+        return cls(db, facts["id"], task_uid, int(facts["epoch"]), spare)
 
     def close(self) -> None:
         self._db.close()
@@ -131,7 +161,8 @@ class Ledger:
     def raise_epoch(self, epoch: int) -> None:
         """Remember a higher epoch; the caller has checked that it is not lower."""
         if epoch > self.epoch:
-            self._db.execute("UPDATE facts SET value = ? WHERE name = 'epoch'", (str(epoch),))
+            statement = "UPDATE facts SET value = ? WHERE name = 'epoch'"
+            self._write(lambda: self._db.execute(statement, (str(epoch),)))
             self.epoch = epoch
 
     def find(self, key: str) -> Record | None:
@@ -148,11 +179,10 @@ class Ledger:
 
     def reserve(self, call: Call, shell: str, meta: Meta) -> Record:
         """Reserve a key that is absent; `sqlite3.IntegrityError` if it is not."""
-        self._db.execute(
-            "INSERT INTO calls VALUES (?, ?, ?, ?, 'Reserved', NULL, '', ?, ?, ?, ?, NULL)",
-            (call.key, call.digest, call.tool, call.arguments, _meta_text(meta), shell, call.epoch,
-             time.time()),
-        )  # fmt: skip
+        row = (call.key, call.digest, call.tool, call.arguments, _meta_text(meta), shell, call.epoch,
+               time.time())  # fmt: skip
+        statement = "INSERT INTO calls VALUES (?, ?, ?, ?, 'Reserved', NULL, '', ?, ?, ?, ?, NULL)"
+        self._write(lambda: self._db.execute(statement, row))
         return Record(call.key, call.tool, call.digest, RESERVED, None, "", meta, shell)
 
     def finish(self, record: Record, outcome: Outcome, content: str, meta: Meta) -> Record:
@@ -172,6 +202,11 @@ class Ledger:
     def _finish(self, records: list[Record]) -> None:
         now = time.time()
         rows = [(r.outcome, r.content, _meta_text(r.meta), now, r.key) for r in records]
+        self._write(lambda: self._finish_rows(rows))
+        if self._spare is not None:
+            self._spare.fill()
+
+    def _finish_rows(self, rows: list[tuple[Any, ...]]) -> None:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._db.executemany(
@@ -185,6 +220,15 @@ class Ledger:
                 self._db.execute("ROLLBACK")
             raise
 
+    def _write(self, write: Callable[[], _Written]) -> _Written:
+        """Do it; where the volume is full, once more with the spare room."""
+        try:
+            return write()
+        except sqlite3.OperationalError as error:
+            if not is_full(error) or self._spare is None or not self._spare.spend():
+                raise
+            return write()
+
 
 def _record(row: tuple[Any, ...]) -> Record:
     key, tool, digest, state, outcome, content, meta, shell = row
@@ -194,6 +238,22 @@ def _record(row: tuple[Any, ...]) -> Record:
 
 def _meta_text(meta: Meta) -> str:
     return json.dumps(asdict(meta), separators=(",", ":"))
+
+
+def _facts(db: sqlite3.Connection, task_uid: str) -> dict[str, str]:
+    """The facts of the ledger, which are made if it is new."""
+    # Exclusive: WAL then needs no shared memory file, and a second server is kept out.
+    db.execute("PRAGMA locking_mode=EXCLUSIVE")
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=FULL")
+    db.execute("BEGIN EXCLUSIVE")
+    for statement in _SCHEMA.split(";"):
+        db.execute(statement)
+    new = {"id": uuid.uuid4().hex, "task_uid": task_uid, "epoch": "0"}
+    db.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?)", new.items())
+    facts: dict[str, str] = dict(db.execute("SELECT name, value FROM facts").fetchall())
+    db.execute("COMMIT")
+    return facts
 
 
 def _sync_folder(path: Path) -> None:

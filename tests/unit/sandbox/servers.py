@@ -54,8 +54,19 @@ async def eventually(holds: Callable[[], bool], what: str) -> None:
 class ServerProcess:
     """`python -m ratchet_sandbox.server` on free ports, its files in a folder of the test."""
 
-    def __init__(self, folder: Path, identity: Identity | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        identity: Identity | None = None,
+        *,
+        ledger: Path | None = None,
+        task_uid: str = UID,
+        wrapper: tuple[str, ...] = (),
+    ) -> None:
         self.folder = folder
+        self.ledger = ledger or folder / "ledger.db"
+        self.task_uid = task_uid
+        self.wrapper = wrapper
         self.identity = identity or make_identity(NAME)
         self.port, self.runner_port = free_port(), free_port()
         self.word = folder / "word"
@@ -71,10 +82,10 @@ class ServerProcess:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    sys.executable, "-m", "ratchet_sandbox.server", "--host", "127.0.0.1",
-                    "--task-uid", UID, "--port", str(self.port),
+                    *self.wrapper, sys.executable, "-m", "ratchet_sandbox.server",
+                    "--host", "127.0.0.1", "--task-uid", self.task_uid, "--port", str(self.port),
                     "--runner-port", str(self.runner_port), "--secret-dir", str(self.folder),
-                    "--ledger", str(self.folder / "ledger.db"), "--word", str(self.word),
+                    "--ledger", str(self.ledger), "--word", str(self.word),
                 ],
                 env={**os.environ, "PYTHONPATH": str(SANDBOX_IMAGE)},
                 stderr=log,
@@ -91,6 +102,18 @@ class ServerProcess:
         code = self._process.wait(PATIENCE_S)
         self._process = None
         return code
+
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    def ended(self) -> tuple[int, str]:
+        """Wait for an end of its own; the exit code, and what it has logged."""
+        assert self._process
+        code = self._process.wait(PATIENCE_S)
+        self._process = None
+        return code, self.log.read_text()
 
     def kill(self) -> None:
         if self._process:
@@ -254,8 +277,10 @@ class ScriptedRunner:
 
 
 @contextlib.asynccontextmanager
-async def running_server(folder: Path) -> AsyncIterator[tuple[ServerProcess, Http]]:
-    server = ServerProcess(folder)
+async def running_server(
+    folder: Path, *, ledger: Path | None = None, wrapper: tuple[str, ...] = ()
+) -> AsyncIterator[tuple[ServerProcess, Http]]:
+    server = ServerProcess(folder, ledger=ledger, wrapper=wrapper)
     server.start()
     try:
         await server.ready()
