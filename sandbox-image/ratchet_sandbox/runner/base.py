@@ -73,8 +73,16 @@ def from_clone(config: Config, files: Sequence[StartFile], start_files: Path) ->
         made = _new(config, Path(folder, "base.git"))
         root = line(run("rev-parse", f"{commit}^{{tree}}", repository=repository))
         objects = {commit, upstream, root, *(entry.object for entry in _entries(config, commit))}
-        run("pack-objects", "-q", "--threads=1", f"{made}/objects/pack/pack", repository=repository,
-            stdin="".join(f"{one}\n" for one in sorted(objects)).encode())  # fmt: skip
+        # From within the new one, since git packs into a file beside its own objects first, and
+        # cannot rename that into another volume.
+        alternate = {
+            "GIT_DIR": str(made),
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(config.clone / "objects"),
+        }
+        run(
+            "pack-objects", "-q", "--threads=1", "objects/pack/pack", folder=made,
+            repository=alternate, stdin="".join(f"{one}\n" for one in sorted(objects)).encode(),
+        )  # fmt: skip
         (made / "shallow").write_text(f"{upstream}\n", encoding="ascii")  # its parents are not here
         (made / UPSTREAM).write_text(f"{upstream}\n", encoding="ascii")
         run("update-ref", "HEAD", commit, repository={"GIT_DIR": str(made)})

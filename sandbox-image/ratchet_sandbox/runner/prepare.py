@@ -99,6 +99,7 @@ def _stays_inside(path: str) -> bool:
 def _copy_runtime(bundled: Path, runtime: Path) -> None:
     # One by one: the volume's own folder is not ours, so its mode and times cannot be set.
     for part in bundled.iterdir():
+        shutil.rmtree(runtime / part.name, ignore_errors=True)  # of an earlier start of the pod
         shutil.copytree(part, runtime / part.name, symlinks=True, dirs_exist_ok=True)
 
 

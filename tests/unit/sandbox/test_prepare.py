@@ -138,3 +138,16 @@ def test_an_index_that_is_no_list_is_refused(tmp_path: Path, text: str) -> None:
 
     with pytest.raises(NotPrepared, match="no list of files"):
         manifest(tmp_path / "index.json")
+
+
+def test_the_runtime_is_copied_again_when_the_pod_starts_again(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    make_base(config, FILES)
+    (tmp_path / "bundled/lib").mkdir()
+    (tmp_path / "bundled/lib/ld-1.so").write_text("loader")
+    (tmp_path / "bundled/lib/ld.so").symlink_to("ld-1.so")
+
+    again(config)
+    again(config)
+
+    assert (config.runtime / "lib/ld.so").readlink() == Path("ld-1.so")
