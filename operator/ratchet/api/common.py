@@ -80,7 +80,8 @@ class Tools(Model):
     )
 
     enabled: Annotated[tuple[ToolName, ...], listed("set", least=1, most=16)] | None = None
-    """The tools that the model may call: bash, read_file, write_file, search_replace, grep, todo.
+    """The tools that the model may call: bash (with bash_output, bash_stdin and bash_kill),
+    read_file, write_file, search_replace, grep, todo.
     At least one. Default: the profile's, else all of them."""
     disabled: Annotated[tuple[ToolName, ...], listed("set", most=16)] | None = None
     """Tools taken out of those enabled. Default: the profile's, else none."""

@@ -149,10 +149,9 @@ def _row(pid: int, marked: Marked) -> Row | None:
             text = file.read()
     except OSError:
         return None
+    carries = marked(pid)  # before anything else: it may be gone a moment later
     # The command's name, in parentheses, may itself hold spaces and parentheses.
     end = text.rindex(b")")
     state, parent, group, session, *rest = text[end + 2 :].split()
     name = text[text.index(b"(") + 1 : end].decode(errors="replace")
-    return Row(
-        int(parent), int(group), int(session), state.decode(), marked(pid), int(rest[15]), name
-    )
+    return Row(int(parent), int(group), int(session), state.decode(), carries, int(rest[15]), name)

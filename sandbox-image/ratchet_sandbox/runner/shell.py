@@ -50,7 +50,7 @@ class ShellError(Exception):
 
 
 class Shell:
-    """The task's shell. Start nothing before `run`; `close` ends everything it started."""
+    """The task's shell. Start nothing before `start`; `close` ends everything it started."""
 
     def __init__(
         self,
@@ -154,7 +154,8 @@ class Shell:
             self._running = None
             running.capture.close()
             running.terminal.close()
-            checkpoint.forget_running(self._note)
+            if self.left is running:
+                checkpoint.forget_running(self._note)
         ours = how in (End.TIMED_OUT, End.CANCELLED, End.KILLED) or running.signal
         of_memory = memory.note(oom, None if ours else code, self._cgroup)
         return Ended(how, code, running.seconds, (*running.notes, *more, *of_memory))
