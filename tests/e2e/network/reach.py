@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -78,7 +79,10 @@ def from_pod(kubectl: Kubectl, pod: str) -> Ask:
 async def look(ask: Ask, targets: Iterable[Target]) -> dict[str, Reach]:
     """Try all targets at once; what came of it by name."""
     wanted = tuple(targets)
-    lines = [f"look '{t.name}' {t.protocol} {t.address} {t.port} '{t.say}' &" for t in wanted]
+    lines = [
+        shlex.join(["look", t.name, t.protocol, t.address, str(t.port), t.say]) + " &"
+        for t in wanted
+    ]
     printed = await ask("\n".join([_LOOK, *lines, "wait"]))
     rows = [line.rsplit(" ", 1) for line in printed.splitlines() if line]
     found = {row[0]: Reach(row[1]) for row in rows}

@@ -67,9 +67,13 @@ async def test_only_a_pod_with_the_operators_labels_in_its_namespace_reaches_a_s
     labels = dict(expected.operator_labels)
     box = await sandbox(boxes)
     server = await sandbox_target(box)
-    began = await box.bash(f"python3 -m http.server {listeners.TCP_PORT} >/dev/null 2>&1 &")
-    assert began.outcome is Outcome.OK, shown(began)
-    own = Target("a port of the model's", server.address, listeners.TCP_PORT)
+    port = listeners.TCP_PORT
+    began = await box.bash(
+        f"python3 -m http.server {port} >/dev/null 2>&1 & "
+        f"until (exec 3<>/dev/tcp/{server.address}/{port}) 2>/dev/null; do sleep 0.1; done"
+    )
+    assert began.outcome == Outcome.OK, shown(began)
+    own = Target("a port of the model's", server.address, port)
     for home, name, of in (
         (kubectl, "operator", labels),
         (kubectl, "stranger", {"app": "other"}),
