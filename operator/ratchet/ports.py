@@ -48,7 +48,14 @@ class JournalRefused(PortError):
 
 
 class SandboxAway(PortError):
-    """No answer from the sandbox server. The pod may be starting, restarting or gone."""
+    """No answer from the sandbox server. The pod may be starting, restarting or gone.
+
+    Another `reason`: it answers, and says that it cannot write anything down. Nothing was begun.
+    """
+
+    def __init__(self, message: str, reason: Reason = Reason.SANDBOX_UNREACHABLE) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class SandboxRefused(PortError):

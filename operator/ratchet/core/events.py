@@ -116,10 +116,11 @@ class SandboxVanished:
 
 @dataclass(frozen=True, slots=True)
 class SandboxUnreachable:
-    """The sandbox did not answer; what it does is not known."""
+    """The sandbox did not answer, and what it does is not known; or it can write nothing down."""
 
     message: str
     at: datetime
+    reason: Reason = Reason.SANDBOX_UNREACHABLE
 
 
 @dataclass(frozen=True, slots=True)

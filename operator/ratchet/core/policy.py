@@ -24,6 +24,8 @@ MAX_GENERATIONS = 5
 """Sandboxes of one task."""
 MAX_PATCH_TRIES = 8
 """Tries to get the patch out of a sandbox that answers; with the pauses between, some 16 s."""
+MAX_LEDGER_TRIES = 120
+"""Requests in a row that a sandbox could not write down; with the pauses between, some 10 minutes."""
 MAX_NETWORK_TRIES = 8
 """Tries to learn of a sandbox that answers whether its network policy holds; some 16 s."""
 START_GRACE = timedelta(minutes=10)
@@ -153,6 +155,15 @@ def after_network(config: Config, verdict: NetworkVerdict) -> Stop | None:
         Reason.NETWORK_NOT_ENFORCED,
         "The SandboxClass has requireEnforcedNetwork, and that the sandbox's network policy holds "
         f"is not what was found: {verdict.message}",
+    )
+
+
+def after_unwritten(reason: Reason, message: str, failures: int) -> Stop | None:
+    """What it means for the task that its sandbox could write nothing down, so often in a row."""
+    if reason is Reason.SANDBOX_UNREACHABLE or failures < MAX_LEDGER_TRIES:
+        return None
+    return fail(
+        reason, f"The sandbox could write nothing down, {failures} times in a row: {message}"
     )
 
 

@@ -120,7 +120,7 @@ def _progress(state: State, now: datetime) -> tuple[Reason, str]:
         reason = Reason.MODEL_RETRYING if state.failures else Reason.MODEL_BUSY
         return reason, state.model_message
     if sandbox.phase is SandboxPhase.UNSEEN and sandbox.backoff.failures > 1:
-        return Reason.SANDBOX_UNREACHABLE, sandbox.message
+        return Reason(sandbox.reason), sandbox.message
     if sandbox.phase is SandboxPhase.GONE:
         return Reason(sandbox.reason), sandbox.message
     if sandbox.since is not None and sandbox.phase in (SandboxPhase.WAITING, SandboxPhase.UNSEEN):

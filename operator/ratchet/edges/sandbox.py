@@ -21,6 +21,7 @@ import aiohttp
 from pydantic import BaseModel, Field, ValidationError
 from yarl import URL
 
+from ratchet.core.conditions import Reason
 from ratchet.core.facts import CallOrder, Enforcement, NetworkVerdict, Receipt
 from ratchet.edges.certificates import Identity, pinned_context
 from ratchet.ports import SandboxAway, SandboxRefused
@@ -35,7 +36,11 @@ DIFF_TIMEOUT_S: Final = 70.0
 SOFT_TIMEOUT_S: Final = 30.0
 """How long a command is waited for before it is left running, where the model does not say."""
 IDLE_CONNECTION_S: Final = 300.0
-AWAY_CODES: Final = frozenset({"runner_away", "ledger_failed"})
+AWAY_CODES: Final = {
+    "runner_away": Reason.SANDBOX_UNREACHABLE,
+    "ledger_failed": Reason.SANDBOX_FAILED,
+    "ledger_full": Reason.SANDBOX_DISK_FULL,
+}
 """The server's own trouble, which may pass: the pod is to be looked at, then asked again."""
 
 _Body = TypeVar("_Body", bound=BaseModel)
@@ -269,7 +274,9 @@ class SandboxClient:
         except ValidationError:
             return self._away(what, f"HTTP {status}: {data[:200]!r}")
         text = f"{what} at sandbox {self.pod}: {found.message}"
-        return SandboxAway(text) if found.code in AWAY_CODES else SandboxRefused(found.code, text)
+        if found.code in AWAY_CODES:
+            return SandboxAway(text, AWAY_CODES[found.code])
+        return SandboxRefused(found.code, text)
 
 
 def _quoted(path: str) -> str:

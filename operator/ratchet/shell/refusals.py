@@ -6,6 +6,7 @@ from datetime import datetime
 
 from ratchet.core import commands as c
 from ratchet.core import events as e
+from ratchet.core.conditions import Reason
 from ratchet.core.facts import Enforcement, NetworkVerdict, Receipt
 from ratchet.core.records import Outcome
 from ratchet.core.state import State
@@ -15,13 +16,18 @@ NEVER_RUN = frozenset({"bad_request", "bad_digest", "too_large"})
 """Codes by which a sandbox says that a call as it stands is not, and was never, run there."""
 
 
-def sandbox_away(command: c.Command, message: str, now: datetime) -> e.Event:
+def sandbox_away(
+    command: c.Command,
+    message: str,
+    now: datetime,
+    reason: Reason = Reason.SANDBOX_UNREACHABLE,
+) -> e.Event:
     """The sandbox did not do it this time."""
     if isinstance(command, c.TakePatch):
         return e.PatchFailed(message, now)
     if isinstance(command, c.LearnNetwork):
         return e.NetworkUnlearned(command.generation, message, now)
-    return e.SandboxUnreachable(message, now)
+    return e.SandboxUnreachable(message, now, reason)
 
 
 def sandbox_refused(

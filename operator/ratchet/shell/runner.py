@@ -261,7 +261,7 @@ class Runner:
                 raise  # nothing is left to be said: whoever started us may try again later
             event = e.JournalBroken(str(refused))
         except SandboxAway as away:
-            event = sandbox_away(command, str(away), now())
+            event = sandbox_away(command, str(away), now(), away.reason)
         except SandboxRefused as refusal:
             event = sandbox_refused(command, refusal, self.state, now())
         self._inbox.put_nowait((command, event))

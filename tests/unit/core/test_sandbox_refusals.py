@@ -24,6 +24,29 @@ from tests.unit.core.world import (
 ALWAYS = 10**9
 
 
+@pytest.mark.parametrize("reason", [Reason.SANDBOX_DISK_FULL, Reason.SANDBOX_FAILED])
+@virtual
+async def test_a_sandbox_that_can_write_nothing_down_ends_the_task_in_the_end(
+    reason: Reason,
+) -> None:
+    world = World(calls(BASH), FINISHED)
+    world.on("run", BEFORE, SandboxAway("no room for the ledger", reason), times=ALWAYS)
+    await world.run_to_end()
+    assert (world.end.reason, world.ran("bash")) == (reason, 0)
+    assert "no room for the ledger" in world.end.message
+    assert reason in [summary.reason for summary in world.summaries]
+    assert 500 < world.now < 700
+
+
+@virtual
+async def test_a_sandbox_whose_disk_has_room_again_goes_on() -> None:
+    world = World(calls(BASH), FINISHED)
+    away = SandboxAway("no room for the ledger", Reason.SANDBOX_DISK_FULL)
+    world.on("run", BEFORE, away, times=50)
+    await world.run_to_end()
+    assert world.end.reason == Reason.FINISHED and world.outcomes(1) == [Outcome.OK]
+
+
 @pytest.mark.parametrize(
     "no",
     [SandboxRefused("failed", "git add failed"), SandboxAway("no answer within 60 s")],

@@ -12,7 +12,7 @@ from ratchet.core.evolve.asking import finished, with_request
 from ratchet.core.evolve.calls import advance, report_unknown, runs_from, unknown
 from ratchet.core.evolve.journal import journal_ok
 from ratchet.core.facts import Receipt, SandboxRef
-from ratchet.core.policy import MAX_PATCH_TRIES, after_loss, backoff
+from ratchet.core.policy import MAX_PATCH_TRIES, after_loss, after_unwritten, backoff
 from ratchet.core.records import Call, Outcome, Turn
 from ratchet.core.state import Backoff, Sandbox, SandboxPhase, State, in_sandbox, missing
 from ratchet.core.tools import FINISH
@@ -53,16 +53,19 @@ def sandbox_changed(state: State, event: _SandboxEvent) -> State:
             if generation != sandbox.ref.generation:
                 return state
             return _vanished(state, message, reason)
-        case e.SandboxUnreachable(message, at):
+        case e.SandboxUnreachable(message, at, reason):
             failures = sandbox.backoff.failures + 1
             pause = backoff(failures, 0.0, first=0.2, most=5.0)
             away = replace(
                 sandbox,
                 phase=SandboxPhase.UNSEEN,
+                since=None if sandbox.reason == Reason.NODE_LOST else sandbox.since,
+                reason=reason,
                 message=message,
                 backoff=Backoff(failures, at + pause),
             )
-            return replace(state, sandbox=away)
+            stop = state.stop or after_unwritten(reason, message, failures)
+            return replace(state, sandbox=away, stop=stop)
         case e.SandboxChanged(came_up=True) if sandbox.phase is SandboxPhase.READY:
             return state
         case e.SandboxChanged():
