@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ratchet.api.crd import RESOURCES
+from ratchet.api.crd import RESOURCES, openapi_schema
 from ratchet.api.endpoint import ModelEndpoint
 from ratchet.api.sandboxclass import SandboxClass
 from ratchet.build.settings import SandboxSettings
@@ -25,6 +25,20 @@ EVERYTHING = (
     REGISTRY,
     "--set=defaults.namespace=team",
     "--set=defaults.sandboxClass.runtimeClassName=gvisor",
+    "--set=defaults.sandboxClass.resources.limits.memory=4Gi",
+    "--set=defaults.sandboxClass.env[0].name=LANG",
+    "--set=defaults.sandboxClass.env[0].value=C.UTF-8",
+    "--set=defaults.sandboxClass.nodeSelector.disk=ssd",
+    "--set=defaults.sandboxClass.tolerations[0].operator=Exists",
+    "--set=defaults.sandboxClass.allowRoot=true",
+    "--set=defaults.sandboxClass.readOnlyRoot=true",
+    "--set=defaults.sandboxClass.imagePullSecrets[0].name=pull",
+    "--set=defaults.sandboxClass.workspace.volumeClaim.size=5Gi",
+    "--set=defaults.sandboxClass.workspace.onLoss=Fail",
+    "--set=defaults.sandboxClass.egress[0].cidr=10.0.0.0/8",
+    "--set=defaults.sandboxClass.egress[0].ports[0].port=443",
+    "--set=defaults.sandboxClass.requireEnforcedNetwork=true",
+    "--set=defaults.sandboxClass.hardTimeoutSeconds=60",
     "--set=endpoint.url=http://sglang.models:30000/v1",
     "--set=endpoint.model=some-model",
     "--set=endpoint.engine=SGLang",
@@ -263,3 +277,18 @@ def rights(objects: list[dict[str, Any]], role: str, resource: str) -> set[str]:
     """What a ClusterRole allows on one resource."""
     rules = only(objects, "ClusterRole", role)["rules"]
     return {verb for rule in rules if resource in rule["resources"] for verb in rule["verbs"]}
+
+
+def test_the_default_class_can_have_every_field_that_a_class_has() -> None:
+    values = yaml.safe_load((CHARTS / "ratchet/values.yaml").read_text())
+    schema = json.loads((CHARTS / "ratchet/values.schema.json").read_text())
+    fields = openapi_schema(SandboxClass)["properties"]["spec"]["properties"].keys()
+    assert values["defaults"]["sandboxClass"].keys() == fields
+    known = schema["properties"]["defaults"]["properties"]["sandboxClass"]["properties"]
+    assert known.keys() == fields
+    assert only(render(*EVERYTHING), "SandboxClass")["spec"].keys() == fields
+
+
+def test_a_default_class_that_says_nothing_asks_for_nothing() -> None:
+    found = only(render(REGISTRY, "--set=defaults.namespace=team"), "SandboxClass")
+    assert found["spec"] == {"image": "debian:bookworm-slim"}
