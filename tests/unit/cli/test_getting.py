@@ -44,6 +44,8 @@ class Scene:
 
     runner: Runner
     api: MemoryApi = field(default_factory=MemoryApi)
+    head: str = "a" * 64
+    """Digest of the last record."""
 
     def put(self, path: str, kind: str, name: str, **parts: Any) -> None:
         body = {"apiVersion": names.API_VERSION, "kind": kind, "metadata": {"name": name}, **parts}
@@ -55,6 +57,7 @@ class Scene:
 
     def record(self, record: Start | End) -> None:
         body = wire.to_object(TASK, record)
+        self.head = body["spec"]["digest"]
         self.api.server.put(kube.turn(NAMESPACE, body["metadata"]["name"]), body)
 
     def start(self, source: GitSource | None = None, files: tuple[File, ...] | None = None) -> None:
@@ -76,7 +79,7 @@ class Scene:
         """End the task with what its workspace holds, as the operator does."""
         if patch is None and not none:
             patch = asyncio.run(patches.stored(self.api, TASK, self.diff()))
-        self.record(End(1, 1, "a" * 64, EndOutcome.SUCCEEDED, "Finished", "Done.", patch=patch))
+        self.record(End(1, 1, self.head, EndOutcome.SUCCEEDED, "Finished", "Done.", patch=patch))
         done = {"type": "Finished", "status": "True"}
         result = {"patchSha256": patch.sha256} if patch else {}
         self.task(phase="Succeeded", conditions=[done], result=result)
