@@ -181,8 +181,8 @@ REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.SANDBOX_OUT_OF_MEMORY: (
             "The shell container of the sandbox was killed as a whole, as happens when it uses more"
             " memory than its limit, and is being started again; raise resources.limits.memory of"
-            " the SandboxClass if it happens again. (Where one command alone was killed, its result"
-            " says so.)"
+            " the SandboxClass if it happens again. Where one command alone was killed, its result"
+            " says so."
         ),
         Reason.SANDBOX_DISK_FULL: (
             "The sandbox wrote more than its volumes may hold, or its node's disk is full; raise the"
