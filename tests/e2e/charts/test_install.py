@@ -76,12 +76,13 @@ class Release:
         assert process.returncode == 0, out.decode()
         return out.decode()
 
-    async def start_example(self) -> None:
-        """Apply the example, the model being this release's."""
+    async def start_example(self, **shape: Any) -> None:
+        """Apply the example, the model being this release's; `shape` are more fields of the class."""
         endpoint = manifest("model-endpoint")
         endpoint["spec"]["url"] = self.model_url
         shell = manifest("sandbox-class")
-        shell["spec"]["image"] = f"{self._registry}/ratchet-demo-shell:{images.TAG}"
+        image = f"{self._registry}/ratchet-demo-shell:{images.TAG}"
+        shell["spec"] |= {"image": image, **shape}
         await self.kubectl.apply(endpoint, shell, manifest("profile"), manifest("task"))
 
 
