@@ -86,9 +86,9 @@ async def cluster_targets(kubectl: Kubectl, cluster: Cluster) -> tuple[Target, .
     )
 
 
-async def ready_address(kubectl: Kubectl, pod: str) -> str:
+async def ready_address(kubectl: Kubectl, pod: str, within_s: int = 120) -> str:
     """Address of a pod, once it is ready."""
-    await kubectl.run("wait", "--for=condition=Ready", f"pod/{pod}", "--timeout=120s")
+    await kubectl.run("wait", "--for=condition=Ready", f"pod/{pod}", f"--timeout={within_s}s")
     return str((await kubectl.get("pod", pod))["status"]["podIP"])
 
 
