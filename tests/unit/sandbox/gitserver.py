@@ -5,14 +5,22 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 ENVIRONMENT = {
     "PATH": os.environ["PATH"],
@@ -42,6 +50,8 @@ class GitServer:
     root: Path
     user: str = ""
     password: str = ""
+    tls: Path | None = None
+    """Certificate and key in one PEM file; with it the server speaks HTTPS."""
     host: str = "127.0.0.1"
     port: int = 0
     sent: list[str] = field(default_factory=list)
@@ -49,7 +59,8 @@ class GitServer:
     closing: threading.Event = field(default_factory=threading.Event)
 
     def url(self, name: str) -> str:
-        return f"http://{self.host}:{self.port}/{name}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{self.host}:{self.port}/{name}"
 
     def allows(self, header: str | None) -> bool:
         if header:
@@ -131,6 +142,12 @@ def serve(server: GitServer) -> Iterator[GitServer]:
 
     with ThreadingHTTPServer((server.host, server.port), Handler) as listener:
         server.port = listener.server_address[1]
+        if server.tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(server.tls)
+            listener.socket = context.wrap_socket(
+                listener.socket, server_side=True, do_handshake_on_connect=False
+            )
         thread = threading.Thread(target=listener.serve_forever, daemon=True)
         thread.start()
         try:
@@ -166,3 +183,32 @@ def commit(bare: Path, files: dict[str, bytes | None], branch: str = "trunk") ->
     git(work, "commit", "--quiet", "--allow-empty", "-m", f"change {len(files)}")
     git(work, "push", "--quiet", "--force", "origin", branch)
     return git(work, "rev-parse", "HEAD")
+
+
+def make_authority(folder: Path) -> tuple[Path, str]:
+    """A certificate for 127.0.0.1 that is its own authority: with its key in a file, and as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an authority of our own")])
+    now = datetime.now(UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    text = certificate.public_bytes(serialization.Encoding.PEM)
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    file = folder / "server.pem"
+    file.write_bytes(text + secret)
+    return file, text.decode()

@@ -21,7 +21,14 @@ from ratchet_sandbox.runner.prepare import prepare
 from ratchet_sandbox.runner.processes import Children
 from ratchet_sandbox.runner.remote import CloneFailed, Source, Tools
 
-from tests.unit.sandbox.gitserver import GitServer, commit, git, make_repository, serve
+from tests.unit.sandbox.gitserver import (
+    GitServer,
+    commit,
+    git,
+    make_authority,
+    make_repository,
+    serve,
+)
 from tests.unit.sandbox.runners import make_config, unmark
 
 FILES: dict[str, bytes | None] = {
@@ -361,6 +368,17 @@ def test_a_secret_without_what_the_protocol_needs_is_named(
 ) -> None:
     place.secret = secret
     assert says in failure(place, url=url)
+
+
+def test_a_certificate_is_trusted_by_the_authority_in_the_secret_and_not_without(
+    place: Place, tmp_path: Path
+) -> None:
+    file, authority = make_authority(tmp_path)
+    with serve(GitServer(place.server.root, tls=file)) as server:
+        text = failure(place, url=server.url("x.git"))
+        assert "certificate is not trusted: put its authority into ca.crt" in text
+        place.secret = {"ca.crt": authority}
+        assert place.clone(url=server.url("x.git"))
 
 
 SSH = """#!{python}
