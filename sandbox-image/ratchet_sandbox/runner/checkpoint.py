@@ -15,12 +15,14 @@ from typing import Final
 from ratchet_sandbox.runner.driver import STATE_LIMIT, State
 
 
-def save(path: Path, state: State) -> None:
-    """Keep the state; where the disk takes no files, the one in memory must do."""
+def save(path: Path, state: State) -> bool:
+    """Keep the state; where the disk takes no files, the one in memory must do, and it is False."""
     beside = path.with_name(path.name + ".new")
     with contextlib.suppress(OSError):
         beside.write_text(json.dumps(dataclasses.asdict(state)), encoding="ascii")
         os.replace(beside, path)
+        return True
+    return False
 
 
 _SHOWN: Final = 200

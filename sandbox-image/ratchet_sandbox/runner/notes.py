@@ -37,6 +37,7 @@ RESTARTED: Final = (
     "the workspace are gone; the shell is as it was after the last command that ended]"
 )
 BLANK: Final = "[the saved state could not be restored: this is a new shell in the workspace]"
+FORGOTTEN: Final = "[the saved state was deleted: this is a new shell in the workspace]"
 
 _JOBS: Final = 8
 _JOB: Final = 100

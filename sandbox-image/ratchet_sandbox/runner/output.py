@@ -95,14 +95,26 @@ class Capture:
 
     def text(self) -> Text:
         """What came since the last `take`, cut in the middle if it was too much."""
-        cut = self.size - len(self._head) - len(self._tail)
-        if cut == 0:
-            content, bad = decode(bytes(self._head + self._tail))
-            return Text(content, False, None, bad)
-        head, bad_head = decode(whole_end(bytes(self._head)))
-        tail, bad_tail = decode(_whole_start(bytes(self._tail)))
+        first, last = bytes(self._head), bytes(self._tail)
+        if self.size == len(first) + len(last):
+            content, bad = decode(first + last)
+            if len(content.encode()) <= 2 * self._half:
+                return Text(content, False, None, bad)
+            self._keep_whole()
+            first, last = _halves(first + last)
+        first = _fitting(whole_end(first), self._half)
+        last = _fitting(_whole_start(last), self._half, at_end=True)
+        (head, bad_head), (tail, bad_tail) = decode(first), decode(last)
+        mark = self._mark(self.size - len(first) - len(last))
         spill = None if self._failure else self._spill
-        return Text(f"{head}\n{self._mark(cut)}\n{tail}", True, spill, bad_head or bad_tail)
+        return Text(f"{head}\n{mark}\n{tail}", True, spill, bad_head or bad_tail)
+
+    def _keep_whole(self) -> None:
+        """Write what fits as it came, and would not as it is shown."""
+        if self._spilled is None:
+            self._open()
+            if self._closed:
+                self._shut()
 
     def _mark(self, cut: int) -> str:
         if self._failure:
@@ -205,6 +217,21 @@ def decode(data: bytes) -> tuple[str, bool]:
     except UnicodeDecodeError:
         text, bad = data.decode(errors="replace"), True
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}"), bad or b"\0" in data
+
+
+def _halves(data: bytes) -> tuple[bytes, bytes]:
+    return data[: len(data) // 2], data[len(data) // 2 :]
+
+
+def _fitting(data: bytes, room: int, *, at_end: bool = False) -> bytes:
+    """The beginning, or the end, whose text takes no more than `room` bytes.
+
+    A byte that is no text is shown by three (U+FFFD).
+    """
+    while (size := len(decode(data)[0].encode())) > room:
+        kept = len(data) * room // size
+        data = data[len(data) - kept :] if at_end else data[:kept]
+    return data
 
 
 def whole_end(data: bytes) -> bytes:

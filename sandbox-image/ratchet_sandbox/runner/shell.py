@@ -73,6 +73,7 @@ class Shell:
         )
         self._process: ShellProcess | None = None
         self._state = checkpoint.load(config.state)
+        self._on_disk = self._state is not None
         self._first = True
         self._note = config.private / "running"
         self._lost = checkpoint.load_running(self._note)
@@ -227,7 +228,7 @@ class Shell:
         state = driver.parse_state(process.saved.result(), nonce) if process.saved.done() else None
         if state:
             self._state = state
-            checkpoint.save(self._config.state, state)
+            self._on_disk = checkpoint.save(self._config.state, state)
         if not report.shell_ends and not (state and state.restricted):
             return End.DONE, report.exit_code, ()
         if not report.shell_ends:
@@ -253,6 +254,8 @@ class Shell:
         if self._process:
             self._process.close()
             self._process = None
+        if self._state and self._on_disk and not self._config.state.exists():
+            self._state, note = None, (*note, notes.FORGOTTEN)
         if self._state and await self._start(self._state):
             return note
         if await self._start(None):

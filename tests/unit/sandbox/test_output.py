@@ -78,9 +78,11 @@ def test_head_and_tail_are_the_ends_of_what_was_fed(pieces: list[bytes]) -> None
         capture.feed(piece)
     text = capture.text()
 
-    assert text.truncated == (len(whole) > 20)
+    shown = decode(whole)[0]
+    assert text.truncated == (max(len(whole), len(shown.encode())) > 20)
     if not text.truncated:
-        assert text.content == decode(whole)[0]
+        assert text.content == shown
+    assert sum(len(part.encode()) for part in text.content.split("\n[")[:1]) <= 20
 
 
 @given(st.text(max_size=30), st.integers(0, 120))
@@ -89,6 +91,18 @@ def test_cutting_text_at_any_byte_leaves_whole_characters(text: str, at: int) ->
 
     assert text.startswith(kept.decode())
     assert len(text.encode()[:at]) - len(kept) <= 3
+
+
+def test_bytes_that_are_no_text_are_counted_as_they_are_shown(spill: Path) -> None:
+    capture = Capture(spill, limit=12)
+    capture.feed(b"\xff" * 10)
+    capture.close()
+
+    assert capture.text() == Text(
+        "\ufffd\ufffd\n[6 bytes left out here; all of it is in "
+        f"{spill}]\n\ufffd\ufffd", True, spill, True,
+    )  # fmt: skip
+    assert spill.read_bytes() == b"\xff" * 10
 
 
 def test_what_was_taken_is_not_given_again(spill: Path) -> None:

@@ -172,6 +172,18 @@ async def test_a_state_file_that_is_none_is_passed_over(tmp_path: Path, text: st
         assert (await bench.bash("echo new")).content == "new"
 
 
+async def test_a_shell_that_is_spoilt_for_good_can_be_had_anew(bench: Bench) -> None:
+    await bench.bash("echo() { command echo; }; command() { echo; }")
+
+    gone = await bench.bash("/bin/rm .ratchet/shell-state; exec /bin/true")
+    fresh = await bench.bash("echo well")
+
+    assert gone.outcome is Outcome.KILLED
+    assert (
+        fresh.content == "well\n[the saved state was deleted: this is a new shell in the workspace]"
+    )
+
+
 async def test_a_directory_that_is_gone_is_replaced_by_the_workspace(bench: Bench) -> None:
     await bench.bash("mkdir gone; cd gone; true")
     await bench.bash("rmdir ../gone; kill -9 $$")
