@@ -34,11 +34,19 @@ def network_policies(namespace: str, name: str = "") -> str:
     return f"{path}/{name}" if name else path
 
 
+_INSECURE = "violates PodSecurity"
+_ROOT_NEEDS = (
+    " A SandboxClass with allowRoot needs a namespace with the label"
+    " pod-security.kubernetes.io/enforce=baseline: set it, or take allowRoot out of the class."
+)
+
+
 class Refused(Exception):
     """The API server will not have an object of a sandbox. The text says which and why."""
 
     def __init__(self, what: str, error: ApiError) -> None:
-        super().__init__(f"The API server refuses the sandbox's {what}: {error.message}")
+        advice = _ROOT_NEEDS if _INSECURE in error.message else ""
+        super().__init__(f"The API server refuses the sandbox's {what}: {error.message}{advice}")
         self.quota = "exceeded quota" in error.message
         """A ResourceQuota is used up: it may be freed without anybody changing the task."""
 

@@ -351,6 +351,16 @@ async def test_what_the_api_server_refuses_is_said(
     assert error.message in seen.message
 
 
+async def test_a_namespace_that_takes_no_root_is_told_how_to_take_it(
+    api: PretendedApi, sandbox: KubeSandbox
+) -> None:
+    api.refuses[PODS] = ApiError(403, "Forbidden", 'violates PodSecurity "restricted:latest"')
+    seen = await sandbox.prepare(CONFIG, FIRST)
+    assert isinstance(seen, SandboxPending)
+    assert "pod-security.kubernetes.io/enforce=baseline" in seen.message
+    assert "allowRoot" in seen.message
+
+
 @pytest.mark.parametrize(
     "error", [ApiUnreachable("no route"), ApiError(503, "ServiceUnavailable", "later")]
 )
