@@ -90,6 +90,7 @@ class KubeSandbox:
         self._task = task
         self._epoch = epoch
         self._hard_timeout_s = 300
+        self._on_claim = False
         self._known: tuple[str, SandboxClient] | None = None
         """The client of the pod that answered last, with the pod's uid and address."""
         self._complete = ""
@@ -103,6 +104,7 @@ class KubeSandbox:
         """See ports.Sandbox. A missing pod is made only while no ledger of it is known, or where
         that ledger is on a claim which is still there."""
         self._hard_timeout_s = config.sandbox.hard_timeout_s
+        self._on_claim = config.sandbox.claim is not None
         generation = self._generation(wanted)
         pod = await self._home.pods.find(generation)
         state = self._with_fate(sandbox_condition(pod))
@@ -307,7 +309,23 @@ class KubeSandbox:
         return await self._client.digest(path)
 
     async def patch(self) -> Patch:
-        return await patches.stored(self._home.api, self._task, await self._client.diff())
+        try:
+            diff = await self._client.diff()
+        except SandboxRefused as refused:
+            if refused.code != "too_large":
+                raise
+            raise SandboxRefused(refused.code, f"{refused}. {self._remains()}") from refused
+        return await patches.stored(self._home.api, self._task, diff)
+
+    def _remains(self) -> str:
+        """What becomes of work that is too large for a patch."""
+        if self._on_claim:
+            claim = names.workspace_claim_name(self._task.name, self._task.uid)
+            return f"It stays on PersistentVolumeClaim {claim} until the task is deleted."
+        return (
+            "It is lost with the sandbox: put what is no result into .gitignore, or give the"
+            " SandboxClass a workspace.volumeClaim, on which all of it stays."
+        )
 
 
 def _owner(pod: dict[str, Any]) -> str:
