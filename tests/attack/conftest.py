@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import uuid
 from collections.abc import AsyncIterator, Generator
@@ -110,10 +111,47 @@ async def box(boxes: Boxes) -> AsyncIterator[Box]:
     await boxes.remove(found)
 
 
+class Spares:
+    """Sandboxes for one case each; the next one is made while the case before it runs."""
+
+    def __init__(self, boxes: Boxes, wanted: int) -> None:
+        self._boxes = boxes
+        self._wanted = wanted
+        self._next: asyncio.Task[Box] | None = None
+
+    async def take(self) -> Box:
+        """One that is ready and was used by nobody."""
+        making = self._next or asyncio.create_task(self._make())
+        found = await making
+        self._wanted -= 1
+        self._next = asyncio.create_task(self._make()) if self._wanted > 0 else None
+        return found
+
+    async def close(self) -> None:
+        """Give up the one that nobody took; it goes with its namespace."""
+        if self._next:
+            self._next.cancel()
+            await asyncio.wait((self._next,))
+
+    async def _make(self) -> Box:
+        found = await self._boxes.make(shape())
+        await found.ready()
+        return found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def spares(request: pytest.FixtureRequest, boxes: Boxes) -> AsyncIterator[Spares]:
+    """As many as the chosen cases of one module ask for."""
+    ours = [item for item in request.session.items if item.path == request.path]
+    wanted = sum("fresh" in getattr(item, "fixturenames", ()) for item in ours)
+    found = Spares(boxes, wanted)
+    yield found
+    await found.close()
+
+
 @pytest_asyncio.fixture(loop_scope="module")
-async def fresh(boxes: Boxes) -> AsyncIterator[Box]:
+async def fresh(boxes: Boxes, spares: Spares) -> AsyncIterator[Box]:
     """A sandbox for one case alone."""
-    found = await boxes.make(shape())
-    await found.ready()
+    found = await spares.take()
     yield found
     await boxes.remove(found)

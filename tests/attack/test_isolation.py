@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
+import uuid
 
 import pytest
 from ratchet.api import names
+from ratchet.core.facts import CallOrder, Receipt
+from ratchet.ports import SandboxAway
 
 from tests.attack.conftest import ON_ONE_LOOP, RUNTIME
 from tests.e2e.box import Box, shown
 
 pytestmark = ON_ONE_LOOP
 
+AWAY_S = 60
+"""How long a runner may take to come back."""
+
+CALL = """
+import ctypes, os, sys
+name, *words = sys.argv[1:]
+values = [int(word, 0) if word[0].isdigit() else word.encode() for word in words]
+found = ctypes.CDLL(None, use_errno=True)[name](*values)
+print(found, os.strerror(ctypes.get_errno()))
+sys.exit(found == -1)
+"""
+SYSTEM = f"python3 -c '{CALL}'"
+"""A function of the C library with these arguments; exit code 1 if it gives -1."""
 FORBIDDEN = {
     "read_the_token": "cat /ratchet/secret/token",
     "read_the_servers_key": "cat /ratchet/secret/tls.key",
@@ -28,13 +45,13 @@ FORBIDDEN = {
     "read_shadow": "cat /etc/shadow",
     "write_passwd": "echo evil::0:0::/:/bin/sh >> /etc/passwd",
     "become_root_by_su": "echo | su -c id",
-    "become_root_by_setuid": "python3 -c 'import os; os.setuid(0)'",
-    "become_the_server": "python3 -c 'import os; os.setuid(10001)'",
+    "become_root_by_setuid": f"{SYSTEM} setuid 0",
+    "become_the_server": f"{SYSTEM} setuid 10001",
     "setuid_bit_is_honoured": (
         "cp /usr/bin/id ./id && chmod u+s id && test \"$(./id -u)\" != \"$(id -u)\""
     ),
-    "mount": "mount -t tmpfs none /mnt",
-    "mount_in_own_namespaces": "unshare -Urm mount -t proc none /proc",
+    "mount": f"{SYSTEM} mount none /mnt tmpfs 0 0",
+    "mount_in_own_namespaces": f"unshare -Urm {SYSTEM} mount none /mnt tmpfs 0 0",
     "chroot": "chroot / true",
     "change_the_hostname": "hostname evil",
     "load_a_module": "cat /dev/null > /proc/sys/kernel/modprobe",
@@ -43,17 +60,19 @@ FORBIDDEN = {
     "make_a_device": "mknod disk b 8 0",
     "read_the_nodes_disk": "head -c 1 /dev/sda || head -c 1 /dev/vda",
     "read_kernel_memory": "head -c 1 /dev/mem || head -c 1 /dev/kmem || head -c 1 /proc/kcore",
-    "raw_socket": "python3 -c 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)'",
+    "sniff_the_pods_network": f"{SYSTEM} socket 17 3 0x0300",  # AF_PACKET, SOCK_RAW, all
+    "raw_socket": f"{SYSTEM} socket 2 3 1",  # AF_INET, SOCK_RAW, ICMP
     "look_through_the_first_process": "ls /proc/1/root/ratchet/secret",
-    "signal_the_server": "pgrep -f ratchet_sandbox.server",
+    "see_the_server": "pgrep -f 'ratchet_sandbox[.]server'",
     "other_users_processes": (
-        "grep -l 10001 /proc/[0-9]*/status | xargs -r grep -h '^Uid' | grep 10001"
+        "grep -h '^Uid' /proc/[0-9]*/status 2>/dev/null | grep -v '\\b10000\\b'"
     ),
     "container_runtime_socket": "ls /run/containerd/containerd.sock /var/run/docker.sock",
-    "perf_events": (
-        "python3 -c 'import ctypes,sys; sys.exit(ctypes.CDLL(None).syscall(298,0,0,-1,-1,0) < 0)'"
-    ),
-    "kexec_and_reboot": "python3 -c 'import ctypes,sys; sys.exit(ctypes.CDLL(None).reboot(0) != 0)'",
+    "trace_the_first_process": f"{SYSTEM} ptrace 16 1 0 0",
+    "reboot": f"{SYSTEM} reboot 0x1234567",
+    "swap": f"{SYSTEM} swapon /workspace 0",
+    "set_the_clock": "date -s 2001-01-01",
+    "read_the_kernels_log": "dmesg",
 }  # fmt: skip
 
 
@@ -61,6 +80,8 @@ FORBIDDEN = {
 async def test_cannot(box: Box, command: str) -> None:
     tried = await box.bash(command)
     assert tried.outcome == "Failed", shown(tried)
+    # A program that is missing, or a case that is misspelt, shows nothing.
+    assert tried.exit_code != 127 and "Traceback" not in tried.content, shown(tried)
 
 
 async def token_of(box: Box) -> str:
@@ -69,19 +90,37 @@ async def token_of(box: Box) -> str:
     return base64.b64decode(secret["data"]["token"]).decode()
 
 
+SEARCH = """(
+t={first}; t=${{t}}{second}; echo ${{#t}}
+cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -cFf <(printf %s $t)
+timeout 50 grep -rlsF --devices=skip --exclude-dir=proc --exclude-dir=sys --exclude-dir=dev \\
+  -f <(printf %s $t) /
+); true"""
+
+
+async def found(box: Box, word: str) -> tuple[int, list[str]]:
+    """In how many words of processes, and in which files, the shell finds this word.
+
+    It gets it by halves, so that the command itself does not hold it.
+    """
+    half = len(word) // 2
+    command = SEARCH.format(first=word[:half], second=word[half:])
+    looked = await box.bash(command, timeout=60)
+    length, processes, *files = looked.content.splitlines()
+    assert int(length) == len(word), shown(looked)
+    return int(processes), files
+
+
 async def test_the_token_is_nowhere_that_the_shell_can_look(box: Box) -> None:
-    token = await token_of(box)
-    # By halves, so that the command itself does not hold it.
-    looked = await box.bash(
-        f"t={token[:20]}; t=${{t}}{token[20:]}; echo ${{#t}}; "
-        "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | "
-        'grep -v "^t=" | grep -c "$t"; '
-        'timeout 40 grep -rlsF --exclude-dir=proc --exclude-dir=sys --exclude-dir=.ratchet "$t" '
-        "/ratchet /tmp /run /var /etc /home /root /opt /dev/shm",
-        timeout=60,
-    )
-    lines = looked.content.splitlines()
-    assert lines[0] == str(len(token)) and lines[1:] == ["0"], shown(looked)
+    assert await found(box, await token_of(box)) == (0, [])
+
+
+async def test_a_word_that_is_there_is_found_by_the_same_search(box: Box) -> None:
+    word = uuid.uuid4().hex
+    await box.bash(f"echo {word} > /tmp/planted; (exec -a {word} sleep 100) >/dev/null 2>&1 &")
+    processes, files = await found(box, word)
+    assert processes == 1 and "/tmp/planted" in files, (processes, files)
+    await box.bash("rm /tmp/planted; pkill sleep")
 
 
 async def test_the_environment_names_nothing_of_the_cluster(box: Box) -> None:
@@ -158,18 +197,28 @@ async def test_a_runner_with_a_wrong_word_is_refused(box: Box) -> None:
 
 
 async def test_a_forged_runner_learns_no_secret_and_hurts_its_own_task_alone(fresh: Box) -> None:
-    before = await fresh.bash("echo before")
+    first = fresh.order("bash", command="echo before; date +%N")
+    before = await fresh.sandbox.run(first)
     token = await token_of(fresh)
     # The forger takes the place of its own runner: what it says is then what "the tool returned".
     order = fresh.order("bash", command=HELLO.format(right="True") + "sleep 1")
     forged = await fresh.sandbox.run(order)
     assert token not in forged.content
     assert forged.outcome in ("Ok", "Failed", "Killed", "Unknown"), shown(forged)
-    # What was recorded before is as it was, and is not run again.
-    await fresh.ready()
-    again = await fresh.sandbox.run(fresh.order("bash", command="echo after"))
-    assert again.outcome in ("Ok", "Unknown", "Failed"), shown(again)
-    assert before.content == "before"
+    # What was recorded before is as it was, and the task goes on.
+    assert await insisted(fresh, first) == before
+    after = await insisted(fresh, fresh.order("bash", command="echo after"))
+    assert after.outcome == "Ok" and after.content.endswith("after"), shown(after)
+
+
+async def insisted(box: Box, order: CallOrder) -> Receipt:
+    """The end of a call that is sent again while the runner is away, as the operator does."""
+    async with asyncio.timeout(AWAY_S):
+        while True:
+            try:
+                return await box.sandbox.run(order)
+            except SandboxAway:
+                await box.ready()
 
 
 PLANTED = """
