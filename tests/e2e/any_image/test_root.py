@@ -71,12 +71,10 @@ async def test_ledger_token_and_certificate_stay_out_of_reach(boxes: Boxes) -> N
     box = await start(boxes, allow_root=True)
     seen = await box.bash("ls /ratchet; ls /ratchet/control; ls /proc | grep -c '^[0-9]'")
     assert seen.content.split()[:3] == ["control", "runtime", "word"], shown(seen)
-    looked = await box.bash(
-        "find / -xdev \\( -name '*.sqlite*' -o -name 'ledger*' -o -name tls.key -o -name token \\)"
-        " -not -path '/proc/*' -not -path '/usr/*' 2>/dev/null;"
-        " grep -l ratchet_sandbox.server /proc/[0-9]*/cmdline 2>/dev/null; true"
-    )
-    assert "/" not in looked.content, shown(looked)
+    mounts = await box.bash("awk '{ print $5 }' /proc/self/mountinfo | grep -E '^/(ratchet|work)'")
+    assert sorted(mounts.content.split()) == ["/ratchet/control", "/ratchet/runtime", "/workspace"]
+    others = await box.bash("cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c sandbox.[s]erver")
+    assert others.content.startswith("0"), shown(others)
 
 
 WAYS_OUT = (
