@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from ratchet.api import names
 from ratchet.api.task import AgentTaskStatus
 from ratchet.core.conditions import ConditionType, Phase, Reason
 from ratchet.core.facts import Asking, SandboxRef
@@ -159,3 +160,12 @@ def test_a_long_message_is_cut_to_what_a_condition_takes() -> None:
 def test_a_task_that_was_never_claimed_has_epoch_0_and_the_first_sandbox() -> None:
     fresh: dict[str, Any] = {"metadata": {}, "status": {"phase": "Pending"}}
     assert (ts.epoch(fresh), ts.sandbox_of(fresh), ts.asking_of(fresh)) == (0, SandboxRef(1), None)
+
+
+def test_the_result_names_the_cloned_commit_and_the_claim_where_the_work_stays() -> None:
+    kept = replace(RESULT, upstream="d" * 40, kept=True)
+    fields = ts.summary_fields(TASK, task(), replace(ENDED, result=kept), NOON)
+    assert fields["result"]["upstreamCommit"] == "d" * 40
+    assert fields["result"]["workspaceClaim"] == names.workspace_claim_name(TASK.name, TASK.uid)
+    bare = ts.summary_fields(TASK, task(), ENDED, NOON)["result"]
+    assert "upstreamCommit" not in bare and "workspaceClaim" not in bare
