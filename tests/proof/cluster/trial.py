@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ratchet.core.conditions import TERMINAL_PHASES
 from ratchet.core.config import UnknownPolicy
 from ratchet.core.keys import call_key
 from ratchet.core.records import Record, Turn
@@ -74,6 +75,7 @@ async def attempt(place: Place, trial: Trial, suffix: str = "") -> Found:
     ]
     try:
         kills = await _struck(place, trial, tasks)
+        await _not_too_late(place, trial, tasks)
         if trial.kind.alone:
             await place.healthy()
         await asyncio.gather(*(place.ended(task, ENDED_WITHIN_S) for task in tasks))
@@ -97,6 +99,20 @@ async def _struck(place: Place, trial: Trial, tasks: Sequence[Task]) -> int:
         return await strike(place, trial, tasks)
     except (ApiError, ApiUnreachable) as error:
         raise ClusterError(f"the fault could not be made: {error}") from error
+
+
+async def _not_too_late(place: Place, trial: Trial, tasks: Sequence[Task]) -> None:
+    """Raise ClusterError if the tasks ended by themselves while the fault was being made.
+
+    An operator that is replaced works until its successor is ready, which a busy machine may take
+    longer for than the tasks have left.
+    """
+    if trial.kind.loses is not Loses.OPERATOR:
+        return
+    seen = [await place.status(task.name) for task in tasks]
+    epochs = {(status.get("owner") or {}).get("epoch") for status in seen}
+    if epochs == {1} and all(status.get("phase") in TERMINAL_PHASES for status in seen):
+        raise ClusterError("the tasks ended before the operator was gone, so nothing was tried")
 
 
 async def _reached(place: Place, trial: Trial, task: Task) -> bool:
