@@ -119,7 +119,9 @@ def _progress(state: State, now: datetime) -> tuple[Reason, str]:
     if state.model_message and state.answer is None:
         reason = Reason.MODEL_RETRYING if state.failures else Reason.MODEL_BUSY
         return reason, state.model_message
-    if sandbox.phase is SandboxPhase.UNSEEN and sandbox.backoff.failures > 1:
+    # One that has answered since then has no reason: it is only looked at again.
+    unanswered = sandbox.backoff.failures > 1 and sandbox.reason
+    if sandbox.phase is SandboxPhase.UNSEEN and unanswered:
         return Reason(sandbox.reason), sandbox.message
     if sandbox.phase is SandboxPhase.GONE:
         return Reason(sandbox.reason), sandbox.message

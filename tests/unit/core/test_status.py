@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from ratchet.core import events as e
 from ratchet.core.conditions import ConditionType, Phase, Reason
+from ratchet.core.evolve import evolve
 from ratchet.core.records import Outcome
 from ratchet.core.status import (
     MAX_MESSAGE,
@@ -170,3 +171,19 @@ async def test_the_urgent_part_is_phase_and_conditions() -> None:
     assert phases[-1] is Phase.SUCCEEDED and set(phases[:-1]) == {Phase.RUNNING}
     assert ConditionType.FINISHED in {c.type for c in last(world).conditions}
     assert world.outcomes(2) == [Outcome.OK] and FINISH[0] == "finish"
+
+
+@virtual
+async def test_a_sandbox_that_answered_again_and_is_looked_at_is_no_trouble() -> None:
+    world = World(calls(BASH), FINISHED)
+    world.start()
+    state = await world.until(e.LedgerBound)
+    for event in (
+        e.SandboxUnreachable("no answer", BEGIN),
+        e.SandboxUnreachable("no answer", BEGIN),
+        e.SandboxAnswered(state.sandbox.ref),
+        e.SandboxChanged(),
+    ):
+        state = evolve(state, event)
+    assert summarise(state, BEGIN).reason is Reason.ACCEPTED
+    await world.run_to_end()
