@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from ratchet_sandbox.runner import driver
+from ratchet_sandbox.runner import crowd, driver
 from ratchet_sandbox.runner.processes import Child, Children
 
 _CHUNK: Final = 64 * 1024
@@ -143,4 +143,5 @@ def start(
     finally:
         for descriptor in (stdin, stdout, stderr):
             os.close(descriptor)
+    crowd.bound(child.pid)
     return ShellProcess(child, path, bash=bash, control=control, state=state, report=report)

@@ -60,6 +60,18 @@ async def test_a_command_past_the_hard_limit_is_killed_with_all_that_it_started(
     assert after.content.splitlines()[0] == "0", shown(after)
 
 
+async def test_a_fork_bomb_ends_at_the_hard_limit_and_never_ends_the_sandbox(
+    boxes: Boxes, runtime: Runtime
+) -> None:
+    box = await start(boxes, runtime, hard_timeout_s=20)
+    bomb = await box.bash("bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 1000", timeout=20)
+    assert bomb.outcome == Outcome.TIMED_OUT, shown(bomb)
+    after = await box.bash("echo alive")
+    assert after.content.splitlines()[0] == "alive", shown(after)
+    for container in ("server", "shell"):
+        assert _status(await box.object(), container)["restartCount"] == 0
+
+
 async def test_what_ran_is_known_and_not_run_again_after_the_server_was_killed(
     cluster: Cluster, boxes: Boxes, runtime: Runtime
 ) -> None:
