@@ -9,6 +9,10 @@ SHARED_GID = 10000
 
 WORKSPACE = "/workspace"
 RUNTIME = "/ratchet/runtime"
+BUNDLE = "/ratchet/bundle"
+"""Only with image volumes: the runner's files, to which RUNTIME then has links."""
+BUNDLED = "opt/ratchet/runtime"
+"""Where the runner image has them."""
 PASSWD = "etc/passwd"
 """The list of users, below the runtime."""
 CONTROL = "/ratchet/control"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ratchet.build import paths, shell
+from ratchet.build import bundle, paths, shell
 from ratchet.build.egress import CLOSED, Egress, denied_targets, needs_dns
 from ratchet.build.generation import Generation, Manifest
 from ratchet.build.resources import shell_resources
@@ -59,7 +59,7 @@ def sandbox_pod(
             _server(generation, config, settings, denied_targets(settings, egress)),
             _shell(generation, config, settings),
         ],
-        "volumes": _volumes(generation, config),
+        "volumes": [*_volumes(generation, config), *bundle.volumes(settings)],
     }
     spec |= shell.placement(config)
     if config.runtime_class:
@@ -83,7 +83,7 @@ def _prepare(generation: Generation, config: SandboxConfig, settings: SandboxSet
         "name": PREPARE,
         "image": settings.runner_image,
         "imagePullPolicy": settings.pull_policy,
-        "command": list(paths.PREPARE),
+        "command": [*paths.PREPARE, *bundle.options(settings)],
         "env": [_task_uid(generation), *environment],
         "resources": {
             "requests": {"cpu": "10m", "memory": "48Mi"},
@@ -95,6 +95,7 @@ def _prepare(generation: Generation, config: SandboxConfig, settings: SandboxSet
             _mount("runtime", paths.RUNTIME),
             _kept(config, "workspace", paths.WORKSPACE),
             *kept,
+            *bundle.mounts(settings),
             _mount("files", paths.FILES, read_only=True),
         ],
     }
@@ -155,6 +156,7 @@ def _shell(generation: Generation, config: SandboxConfig, settings: SandboxSetti
             _kept(config, "workspace", paths.WORKSPACE),
             _mount("control", paths.CONTROL, read_only=True),
             *shell.mounts(config),
+            *bundle.mounts(settings),
         ],
     }
 

@@ -26,6 +26,9 @@ class SandboxSettings:
         (names.LABEL_COMPONENT, "operator"),
     )
     pull_policy: str = "IfNotPresent"
+    image_volumes: bool = False
+    """Whether sandboxes mount the runner's image instead of copying its files: for clusters whose
+    nodes offer image volumes (Kubernetes 1.35 with containerd 2.1 or CRI-O 1.31, and later)."""
     probe_targets: tuple[str, ...] = ()
     """What is known to listen and no sandbox may reach, as `address:port`: tried by each sandbox, to
     see whether its network policy holds."""

@@ -179,6 +179,7 @@ def _sandbox_settings(settings: Settings) -> SandboxSettings:
         runner_image=settings.runner_image,
         operator_namespace=settings.namespace,
         pull_policy=settings.image_pull_policy,
+        image_volumes=settings.image_volumes,
         probe_targets=settings.probe_targets
         or known_to_listen(os.environ, settings.pod_ip, settings.probe_port),
     )

@@ -30,6 +30,10 @@ class Settings(BaseModel):
     server_image: str = Field(description="Image of the sandbox server.")
     runner_image: str = Field(description="Image that brings the runner into a sandbox.")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_volumes: bool = Field(
+        default=False,
+        description="Whether sandboxes mount the runner's image, where all nodes can do that.",
+    )
     watch_namespaces: tuple[str, ...] = Field(
         default=(), description="Namespaces to look after, separated by commas; empty means all."
     )

@@ -28,10 +28,17 @@ MODES: Final = {"0644": 0o664, "0755": 0o775}
 
 
 def prepare(
-    config: Config, *, bundled: Path, start_files: Path, task_uid: str, cloned: bool = False
+    config: Config,
+    *,
+    bundled: Path,
+    start_files: Path,
+    task_uid: str,
+    cloned: bool = False,
+    linked: bool = False,
 ) -> None:
     """Make runtime, base repository and workspace ready. Raises NotPrepared.
 
+    `linked`: the runner sees `bundled` at the same place, so that links to it will do.
     `cloned`: the workspace starts from a clone, which `clone` has left in it.
     """
     marker = kept.read(config)
@@ -41,7 +48,7 @@ def prepare(
         )
     if marker is None:
         kept.begin(config, task_uid)
-    _copy_runtime(bundled, config.runtime)
+    (_link_runtime if linked else _copy_runtime)(bundled, config.runtime)
     accounts.write(config)
     if marker is not None and marker.complete:
         kept.restore(config)
@@ -101,6 +108,13 @@ def _copy_runtime(bundled: Path, runtime: Path) -> None:
     for part in bundled.iterdir():
         shutil.rmtree(runtime / part.name, ignore_errors=True)  # of an earlier start of the pod
         shutil.copytree(part, runtime / part.name, symlinks=True, dirs_exist_ok=True)
+
+
+def _link_runtime(bundled: Path, runtime: Path) -> None:
+    for part in bundled.iterdir():
+        link = runtime / part.name
+        link.unlink(missing_ok=True)
+        link.symlink_to(part)
 
 
 def _from_files(config: Config, files: Sequence[StartFile], start_files: Path) -> None:
@@ -165,6 +179,8 @@ def main() -> int:
                         help="folder of the workspace's claim")  # fmt: skip
     parser.add_argument("--task-uid", default=os.environ.get("RATCHET_TASK_UID"))
     parser.add_argument("--cloned", action="store_true", help="the workspace starts from a clone")
+    parser.add_argument("--link", type=Path, metavar="BUNDLE",
+                        help="have links to this folder, which the runner sees too, and no copy")  # fmt: skip
     options = parser.parse_args()
     if not options.task_uid:
         parser.error("the task's uid is missing: set RATCHET_TASK_UID or --task-uid")
@@ -175,8 +191,8 @@ def main() -> int:
     )  # fmt: skip
     try:
         prepare(
-            config, bundled=options.bundle, start_files=options.files, task_uid=options.task_uid,
-            cloned=options.cloned,
+            config, bundled=options.link or options.bundle, start_files=options.files,
+            task_uid=options.task_uid, cloned=options.cloned, linked=options.link is not None,
         )  # fmt: skip
     except (NotPrepared, OSError) as error:
         print(f"the sandbox could not be prepared: {error}", file=sys.stderr)

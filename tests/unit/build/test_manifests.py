@@ -84,6 +84,11 @@ def test_the_pod_of_a_class_that_allows_root(assert_manifest: AssertManifest) ->
     assert_manifest("pod-root", sandbox_pod(GENERATION, ROOT, SETTINGS))
 
 
+def test_the_pod_whose_runner_comes_by_an_image_volume(assert_manifest: AssertManifest) -> None:
+    settings = replace(SETTINGS, image_volumes=True)
+    assert_manifest("pod-image-volume", sandbox_pod(GENERATION, PLAIN, settings))
+
+
 def test_the_secret(assert_manifest: AssertManifest) -> None:
     assert_manifest(
         "secret", sandbox_secret(GENERATION, POD_UID, certificate="CERT", key="KEY", token="TOK")

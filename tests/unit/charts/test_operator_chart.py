@@ -51,6 +51,7 @@ EVERYTHING = (
     "--set=operator.watchNamespaces={team,other}",
     "--set=operator.probeTargets={10.0.0.1:6443}",
     "--set=operator.replicas=2",
+    "--set=operator.imageVolumes=true",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,13 @@ def test_a_place_and_a_runtime_are_those_of_the_pod() -> None:
 def test_variables_are_given_under_names_that_the_runner_does_not_heed() -> None:
     given = {item["name"]: item["value"] for item in shell_of("with-variables")["env"]}
     assert given["RATCHET_ENV_NODE_ENV"] == "test" and "NODE_ENV" not in given
+
+
+def test_an_image_volume_is_where_the_page_says() -> None:
+    settings = replace(SETTINGS, image_volumes=True)
+    made = sandbox_pod(Generation("team", "task", "u" * 36, 1), config("default"), settings)
+    shown = [m["mountPath"] for m in made["spec"]["containers"][1]["volumeMounts"]]
+    assert paths.BUNDLE in shown and f"`{paths.BUNDLE}`" in PAGE
 
 
 def test_commands_are_nobody_special_unless_root_is_allowed() -> None:

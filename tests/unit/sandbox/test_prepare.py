@@ -151,3 +151,20 @@ def test_the_runtime_is_copied_again_when_the_pod_starts_again(tmp_path: Path) -
     again(config)
 
     assert (config.runtime / "lib/ld.so").readlink() == Path("ld-1.so")
+
+
+def test_a_runtime_that_the_runner_sees_too_is_linked_and_not_copied(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    make_base(config, FILES)
+    (tmp_path / "bundled/lib").mkdir()
+    (tmp_path / "bundled/lib/ld.so").write_text("loader")
+
+    for _ in range(2):  # the second is that of a pod that starts again
+        prepare(
+            config, bundled=tmp_path / "bundled", start_files=tmp_path / "files",
+            task_uid="uid-1", linked=True,
+        )  # fmt: skip
+
+    assert (config.runtime / "lib").readlink() == tmp_path / "bundled/lib"
+    assert (config.runtime / "lib/ld.so").read_text() == "loader"
+    assert (config.base / "HEAD").is_file() and not config.base.is_symlink()
