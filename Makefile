@@ -78,7 +78,7 @@ test-network: $(READY) ## tests that need a network which enforces policies, on 
 	@RATCHET_CLUSTER=network RATCHET_NETWORK=cilium $(PYTHON) -m tools.with_cluster $(SELF) images load test-network-only
 .PHONY: test-network-only
 test-network-only:
-	RATCHET_NEED_CLUSTER=1 RATCHET_NEED_ENFORCER=1 $(BIN)/pytest -q -m cluster tests/e2e/network
+	RATCHET_NEED_CLUSTER=1 RATCHET_NEED_ENFORCER=1 $(BIN)/pytest -q -m cluster tests/e2e/network tests/e2e/network_verdict
 
 .PHONY: bench
 bench: $(READY) ## time and writes per turn, on the cluster; writes build/bench.json
