@@ -74,7 +74,7 @@ def server(cluster: Cluster, tmp_path: Path) -> Iterator[GitServer]:
     root = tmp_path / "served"
     root.mkdir()
     commit(make_repository(root), FILES)
-    with serve(GitServer(root, USER, WORD, cluster.host_ip)) as server:
+    with serve(GitServer(root, USER, WORD, host=cluster.host_ip)) as server:
         yield server
 
 
