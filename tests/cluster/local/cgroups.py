@@ -72,7 +72,7 @@ def remove(name: str) -> None:
             _remove_tree(top)
         return not remains(name)
 
-    wait_until(f"control groups {name} to become empty", gone, timeout=20.0)
+    wait_until(f"control groups {name} to become empty", gone, timeout=60.0)
 
 
 def _remove_tree(top: Path) -> None:
