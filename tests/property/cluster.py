@@ -32,6 +32,7 @@ from tests.unit.core.world import Effect, Seen, brief
 TASK = TaskRef("work", "mend", "11111111-2222-3333-4444-555555555555")
 AFTER_A_TAKEOVER = "a request arrived after a takeover"
 AFTER_THE_END = "a request arrived after the end"
+_ON_CLAIM = {"volumeClaim": {"size": "1Gi"}}
 RELIST_S = 10.0
 """How often a watch is begun anew, with a list of what there is."""
 LEADS_AGAIN_S = 1.0
@@ -58,6 +59,10 @@ class Setting:
     start_s: float = 0.5
     """How long a pod takes to start."""
     tools: Tools | None = None
+    network: str = ""
+    """As in `plan.Plan`."""
+    claim: bool = False
+    """As in `plan.Plan`."""
 
 
 @dataclass(slots=True)
@@ -126,6 +131,10 @@ class Cluster:
         self.pods: dict[str, Pod] = {}
         self.operators: list[Operator] = []
         self.effects: list[Effect] = []
+        self.claims: dict[str, Pod] = {}
+        """By uid of a claim: the pod that used it last."""
+        self.unconfined: list[str] = []
+        """Calls that began in a pod that had not said that its network policy holds, and should have."""
         self.seen: list[Seen] = []
         self.heads: list[tuple[Record, ...]] = []
         self.summaries: list[Shown] = []
@@ -146,7 +155,14 @@ class Cluster:
         where = TASK.namespace
         for plural, spec in (
             (names.ENDPOINT_PLURAL, {"url": "http://model/v1", "model": "m"}),
-            (names.CLASS_PLURAL, {"image": "debian"}),
+            (
+                names.CLASS_PLURAL,
+                {
+                    "image": "debian",
+                    "requireEnforcedNetwork": bool(self.setting.network),
+                    **({"workspace": _ON_CLAIM} if self.setting.claim else {}),
+                },
+            ),
         ):
             body = {"metadata": {"name": "default", "namespace": where}, "spec": spec}
             self.api.put(kube.ours(plural, where, "default"), body)
@@ -227,6 +243,8 @@ class Cluster:
 
     def _began(self, pod: Pod, key: str, tool: str) -> None:
         self.tell(pod.name, f"{key} begins to run")
+        if self.setting.network and not pod.confined:
+            self.unconfined.append(key)
         self.effects.append(Effect(key, tool, pod.generation, pod.ledger.epoch, self.task.journal))
         for number, begun in self._waiting:
             if number == len(self.effects) and not begun.done():
@@ -309,9 +327,23 @@ class Cluster:
         name = found["metadata"]["name"]
         files = {file["path"]: file["content"] for file in self.setting.spec.get("files", ())}
         pod = Pod(name, path, uid, TASK.uid, generation, self.tools, files)
+        pod.network = self.setting.network or pod.network
+        self._mount(pod, found)
         self.pods[uid] = pod
         pod.start_runner()
         asyncio.get_running_loop().call_later(0.05, self.dial, pod)
+
+    def _mount(self, pod: Pod, found: Object) -> None:
+        """On a claim the pod finds the ledger and the files of the one before it."""
+        for volume in found["spec"]["volumes"]:
+            if "persistentVolumeClaim" in volume:
+                name = volume["persistentVolumeClaim"]["claimName"]
+                claim = self.api.objects[kube.core("persistentvolumeclaims", TASK.namespace, name)]
+                before = self.claims.get(claim["metadata"]["uid"])
+                if before is not None:
+                    assert not before.alive, "two pods on one claim"
+                    pod.take_over(before.ledger, before.files)
+                self.claims[claim["metadata"]["uid"]] = pod
 
     def dial(self, pod: Pod) -> None:
         """The pod's runner dials its server; then the pod is ready."""

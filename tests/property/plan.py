@@ -97,6 +97,12 @@ class Plan:
     """How long each call takes; the seed says it where this does not."""
     share_bad: float = 0.1
     """Share of calls that do not end well."""
+    network: str = ""
+    """What sandboxes find out of their network, where the class has requireEnforcedNetwork; empty
+    where it has not."""
+
+    claim: bool = False
+    """Whether the workspace is on a claim, which outlives the pods."""
 
     def to_json(self) -> str:
         """One line, without what is not said."""
@@ -138,6 +144,7 @@ def plan_of(seed: int) -> Plan:
         start_s=dice.choice((0.0, 0.5, 8.0)),
         has_file=dice.random() < 0.5,
         disasters=(*_disasters(dice), *_noise(dice)),
+        network=dice.choice((*[""] * 6, "Enforced", "Enforced", "Enforced", "Open")),
     )
 
 

@@ -135,7 +135,8 @@ class Server:
 
     calls: Calls
     link: RunnerLink
-    requests: set[asyncio.Task[Any]] = field(default_factory=set)
+    requests: dict[asyncio.Task[Any], None] = field(default_factory=dict)
+    """Those under way, in the order in which they came, so that they end in that order too."""
     down: bool = False
 
 
@@ -152,6 +153,10 @@ class Pod:
     files: dict[str, str] = field(default_factory=dict)
     alive: bool = True
     shells: int = 0
+    network: str = "Enforced"
+    """What it finds out of its network."""
+    confined: bool = False
+    """Whether it has told anybody that its network policy holds."""
     ledger: Ledger = field(init=False)
     server: Server = field(init=False)
     runner: Runner | None = None
@@ -166,6 +171,11 @@ class Pod:
         link = RunnerLink(cast(ControlWord, None), calls)
         calls.attach(link)
         self.server = Server(calls, link)
+
+    def take_over(self, ledger: Ledger, files: dict[str, str]) -> None:
+        """Begin on the claim of a pod that is no more."""
+        self.ledger, self.files = ledger, files
+        self.start_server()
 
     def stop_server(self) -> None:
         """It is gone, with all connections and all that it kept in memory."""
@@ -182,7 +192,7 @@ class Pod:
     def start_runner(self) -> None:
         """A new process in the shell container."""
         self.shells += 1
-        self.runner = Runner(self, f"shell-{self.shells}")
+        self.runner = Runner(self, f"shell-{self.uid}-{self.shells}")
 
     def stop_runner(self) -> None:
         """It is gone, with all that it ran and all that it had kept."""

@@ -26,6 +26,8 @@ from tests.property.network import Network, Sender, Way
 from tests.property.pods import Pod, Server
 
 SETTINGS = SandboxSettings("server:1", "runner:1", "ratchet-system")
+TRIES_S = 2.5
+"""How long a sandbox tries what its network policy denies."""
 Query = Mapping[str, Any]
 Reply = tuple[int, dict[str, Any]]
 
@@ -104,8 +106,8 @@ class PretendedClient(SandboxClient):
         if server.down or not self._at.alive:
             raise self._away(what, "the connection was refused")
         request = asyncio.create_task(answer(self._at, server, what, query, body))
-        server.requests.add(request)
-        request.add_done_callback(server.requests.discard)
+        server.requests[request] = None
+        request.add_done_callback(lambda done: server.requests.pop(done, None))
         await asyncio.wait([request])
         if request.cancelled() or server.down:
             raise self._away(what, "the connection broke")
@@ -131,7 +133,9 @@ async def _route(pod: Pod, server: Server, what: str, query: Query, body: Query)
         case "GET", ["info"]:
             return _info(pod, server)
         case "GET", ["network"]:
-            return {"verdict": "Enforced", "message": "Nothing could be reached."}
+            await asyncio.sleep(TRIES_S)
+            pod.confined = pod.network == "Enforced"
+            return {"verdict": pod.network, "message": "It was tried."}
         case "PUT", ["epoch"]:
             calls.fence(body["epoch"], body["ledger"])
             return {"epoch": pod.ledger.epoch}

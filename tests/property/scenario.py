@@ -36,7 +36,8 @@ SETTLES_WITHIN = 600.0
 """Seconds after its end within which nothing of it is left."""
 DEADLINE, GENERATION = "a deadline passed", "a sandbox was made anew"
 RERUN, UNKNOWN = "a call was run again", "an outcome was unknown"
-BY_THE_WAY = (AFTER_A_TAKEOVER, AFTER_THE_END, DEADLINE, GENERATION, RERUN, UNKNOWN)
+NOT_CONFINED = "a network policy did not hold"
+BY_THE_WAY = (AFTER_A_TAKEOVER, AFTER_THE_END, DEADLINE, GENERATION, RERUN, UNKNOWN, NOT_CONFINED)
 RUN = "PYTHONPATH=operator:sandbox-image:inference/fake .venv/bin/python -m"
 MARKED = frozenset(name for name, tool in CATALOGUE.items() if tool.home is Home.SANDBOX)
 
@@ -52,6 +53,8 @@ class Played:
     noted: tuple[str, ...] = ()
     """What happened by the way: `BY_THE_WAY`."""
     turns: int = 0
+    unconfined: tuple[str, ...] = ()
+    """Calls that ran although it was required, and not known, that the network policy holds."""
     story: tuple[str, ...] = ()
 
     @property
@@ -83,7 +86,9 @@ async def _play(plan: Plan) -> Played:
     findings += Findings(stuck=len(broke), remarks=tuple(f"the loop broke: {b!r}" for b in broke))
     turns = [record for record in cluster.task.journal if isinstance(record, Turn)]
     noted = (*sorted(cluster.noted), *_noted(cluster, turns))
-    return Played(plan, findings, (*disasters.struck,), noted, len(turns), (*cluster.story,))
+    unconfined = (*cluster.unconfined,)
+    struck, story = (*disasters.struck,), (*cluster.story,)
+    return Played(plan, findings, struck, noted, len(turns), unconfined, story)
 
 
 def _noted(cluster: Cluster, turns: list[Turn]) -> Iterator[str]:
@@ -91,6 +96,8 @@ def _noted(cluster: Cluster, turns: list[Turn]) -> Iterator[str]:
     last = cluster.task.journal[-1]
     if isinstance(last, End) and last.reason == Reason.DEADLINE_EXCEEDED:
         yield DEADLINE
+    if isinstance(last, End) and last.reason == Reason.NETWORK_NOT_ENFORCED:
+        yield NOT_CONFINED
     if any(turn.generation > 1 for turn in turns):
         yield GENERATION
     if any(turn.reruns for turn in turns):
@@ -177,7 +184,8 @@ def make_cluster(plan: Plan) -> Cluster:
     answers = [*plan.answers, (FINISH,)]
     model = FakeModel(script(*map(_reply, answers)), delay_s=plan.think_s)
     model.failures = [BUSY if word == "busy" else BROKEN for word in plan.model_fails]
-    setting = Setting(spec, model, Random(plan.seed), plan.start_s)
+    setting = Setting(spec, model, Random(plan.seed), plan.start_s, network=plan.network)
+    setting.claim = plan.claim
     cluster = Cluster(setting)
     cluster.tools = _tools(plan, cluster)
     return cluster
