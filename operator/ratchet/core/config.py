@@ -15,7 +15,7 @@ from typing import Any, Final
 from ratchet.core.keys import canonical
 from ratchet.core.tools import TOOLS_VERSION
 
-JOURNAL_VERSION = 1
+JOURNAL_VERSION = 2
 """Version of the records and of the code that builds prompts from them."""
 
 

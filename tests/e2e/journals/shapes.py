@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from ratchet.core.facts import CallOrder, Receipt
@@ -143,6 +144,22 @@ async def large_results(home: ClusterHome) -> Play:
 
     play = await Play.of(home, calls(BASH, READ, BASH), calls(FINISH))
     play.sandboxes.tool = much
+    return await to_the_end(play)
+
+
+@shape
+async def still_running(home: ClusterHome) -> Play:
+    """A command that goes on after its soft timeout, and is waited for."""
+
+    def slow(pod: FakePod, order: CallOrder) -> Receipt:
+        receipt = plain_tool(pod, order)
+        if order.tool != "bash":
+            return receipt
+        return replace(receipt, outcome=Outcome.STILL_RUNNING, content="so far", exit_code=None)
+
+    wait = ("bash_output", {"wait": 10})
+    play = await Play.of(home, calls(BASH, READ), calls(wait), calls(FINISH))
+    play.sandboxes.tool = slow
     return await to_the_end(play)
 
 
