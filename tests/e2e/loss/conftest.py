@@ -54,11 +54,12 @@ async def volume_claim(cluster: Cluster, api: Kube) -> AsyncIterator[dict[str, s
     name = f"loss-{uuid.uuid4().hex[:8]}"
     folder = Path(cluster.kubeconfig).parent / "volumes" / name
     folder.mkdir(parents=True)
-    await api.request("POST", "/api/v1/persistentvolumes", _volume(name, folder, await _node(api)))
     try:
+        volume = _volume(name, folder, await _node(api))
+        await api.request("POST", "/api/v1/persistentvolumes", volume)
         yield {"size": "64Mi", "storageClassName": name}
-    finally:
         await api.request("DELETE", f"/api/v1/persistentvolumes/{name}")
+    finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
