@@ -8,7 +8,7 @@ from datetime import datetime
 
 from ratchet.core import events as e
 from ratchet.core.config import Config
-from ratchet.core.facts import Asking, CallOrder, Receipt, SandboxRef
+from ratchet.core.facts import Asking, CallOrder, NetworkVerdict, Receipt, SandboxRef
 from ratchet.core.records import End, Patch, Rerun, Result, Turn
 from ratchet.core.replies import ModelFailure, RawReply
 from ratchet.core.state import State
@@ -133,6 +133,9 @@ class _Sandbox:
     ) -> SandboxReady | SandboxPending | SandboxGone:
         with self._trace.span("sandbox", "prepare"):
             return await self._inner.prepare(config, wanted)
+
+    async def network(self) -> NetworkVerdict:
+        return await self._inner.network()  # beside the turns, and no part of any
 
     async def changed(self, wanted: SandboxRef) -> None:
         with self._trace.span("sandbox", "changed"):
