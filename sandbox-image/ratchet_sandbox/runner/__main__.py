@@ -17,6 +17,8 @@ from ratchet_sandbox.runner.runner import Runner
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 """prctl(2): orphaned descendants become children of the caller."""
+_PR_SET_DUMPABLE: Final = 4
+"""prctl(2): 0 keeps processes of the same user from tracing the caller and reading its memory."""
 UMASK: Final = 0o002
 """Files are shared with the pod's other containers through the group."""
 
@@ -26,6 +28,12 @@ def adopt_orphans() -> bool:
     if os.getpid() == 1:
         return True
     return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def hide() -> None:
+    """Keep the model's commands, which run as the same user, from stopping this process for good:
+    who may trace it can (ptrace(2)). What it starts can be traced again, by execve(2)."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 async def serve(config: Config) -> None:
@@ -53,6 +61,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
+    hide()
     config = Config(
         workspace=options.workspace,
         runtime=options.runtime,
