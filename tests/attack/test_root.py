@@ -31,7 +31,6 @@ ALLOWED = (
     "raw_socket",
     "read_shadow",
     "setuid_bit_is_honoured",
-    "trace_the_first_process",
     "write_passwd",
 )
 """What root may do in its own container, or what means another thing there."""
