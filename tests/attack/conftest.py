@@ -25,6 +25,7 @@ RUNTIME = os.environ.get("RATCHET_RUNTIME", "runc")
 NOTES = os.environ.get("RATCHET_ATTACK_NOTES", "")
 """Where the notes go; nowhere if empty."""
 TIMEOUT_S = 180
+SHORT_S = 4
 ON_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
 """For each module: its sandboxes are shared, and so is the loop that their connections live on."""
 HERE = Path(__file__).parent
@@ -106,6 +107,15 @@ async def boxes(cluster: Cluster) -> AsyncIterator[Boxes]:
 async def box(boxes: Boxes) -> AsyncIterator[Box]:
     """A sandbox that the cases of one module share: for what leaves it usable."""
     found = await boxes.make(shape())
+    await found.ready()
+    yield found
+    await boxes.remove(found)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def short(boxes: Boxes) -> AsyncIterator[Box]:
+    """One with a hard timeout of a few seconds: for what is to run into it."""
+    found = await boxes.make(shape(hard_timeout_s=SHORT_S))
     await found.ready()
     yield found
     await boxes.remove(found)

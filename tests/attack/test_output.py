@@ -7,7 +7,7 @@ import time
 import pytest
 from ratchet.core.facts import Receipt
 
-from tests.attack.conftest import ON_ONE_LOOP
+from tests.attack.conftest import ON_ONE_LOOP, SHORT_S
 from tests.e2e.box import Box, shown
 
 pytestmark = ON_ONE_LOOP
@@ -51,11 +51,11 @@ async def test_a_flood_is_bounded_and_the_next_call_is_clean(box: Box, command: 
     assert (after.outcome, after.content) == ("Ok", "mine"), shown(after)
 
 
-async def test_a_flood_without_end_is_killed_at_its_time(box: Box) -> None:
+async def test_a_flood_without_end_is_killed_at_its_time(short: Box) -> None:
     begun = time.monotonic()
-    flood = await end(box, "yes", soft_s=5)
+    flood = await end(short, "yes", soft_s=1)
     assert flood.outcome == "TimedOut", shown(flood)
-    assert HARD_S - 5 < time.monotonic() - begun < HARD_S + GRACE_S
+    assert SHORT_S - 1 < time.monotonic() - begun < SHORT_S + GRACE_S
 
 
 async def test_a_spill_file_is_bounded(box: Box) -> None:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 from ratchet.core.facts import Receipt
 
-from tests.attack.conftest import ON_ONE_LOOP, shape
-from tests.e2e.box import Box, Boxes, shown
+from tests.attack.conftest import ON_ONE_LOOP, SHORT_S
+from tests.e2e.box import Box, shown
 from tests.unit.sandbox.test_shell_attacks import TAMPERING
 
 pytestmark = ON_ONE_LOOP
 
-HARD_S = 4
 GRACE_S = 20
 """What a call may take beyond its hard timeout before it counts as hung."""
 
@@ -133,22 +130,13 @@ async def test_a_second_command_meanwhile_is_denied_and_does_not_run(box: Box) -
     assert after.outcome == "Failed", shown(after)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def short(boxes: Boxes) -> AsyncIterator[Box]:
-    """A sandbox with a hard timeout of a few seconds."""
-    found = await boxes.make(shape(hard_timeout_s=HARD_S))
-    await found.ready()
-    yield found
-    await boxes.remove(found)
-
-
 async def past_the_limit(box: Box, command: str) -> Receipt:
     """The end of a command that is to be killed at its hard timeout."""
     begun = time.monotonic()
-    receipt = await box.bash(command, timeout=HARD_S)
+    receipt = await box.bash(command, timeout=SHORT_S)
     while receipt.outcome == "StillRunning":
         receipt = await box.use("bash_output", wait=10)
-    assert time.monotonic() - begun < HARD_S + GRACE_S
+    assert time.monotonic() - begun < SHORT_S + GRACE_S
     return receipt
 
 
