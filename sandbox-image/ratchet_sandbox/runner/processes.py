@@ -46,8 +46,13 @@ class Children:
         self._adopts = adopts_orphans
         self._running: dict[int, tuple[Child, subprocess.Popen[bytes]]] = {}
         self._helpers: set[int] = set()
+        self._ignores_hangup = False
 
     async def __aenter__(self) -> "Children":
+        # As nohup(1) leaves it. A shell can neither heed nor trap what was ignored at its start.
+        self._ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        if self._ignores_hangup:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._collect)
         return self
 
@@ -58,6 +63,8 @@ class Children:
         trace: TracebackType | None,
     ) -> None:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
+        if self._ignores_hangup:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     @property
     def helpers(self) -> frozenset[int]:

@@ -201,6 +201,21 @@ async def test_many_lines_are_all_read(bench: Bench) -> None:
     assert f"{hashlib.sha256(lines.encode()).hexdigest()}  -\ndone" in told
 
 
+async def test_a_hangup_ends_the_command_also_where_the_runner_was_started_by_nohup(
+    tmp_path: Path,
+) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        async with open_bench(tmp_path) as bench:
+            await begin(bench, "while :; do sleep 0.1; done")
+            result = await bench.use("bash_kill", signal="HUP")
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+    assert result.outcome is Outcome.OK, result
+
+
 @pytest.mark.parametrize("name", ["TERM", "INT", "HUP"])
 async def test_a_signal_ends_the_command_and_spares_earlier_jobs_and_state(
     bench: Bench, name: str
