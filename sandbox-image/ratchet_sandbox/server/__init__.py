@@ -7,6 +7,7 @@ fsync'd insert takes about a millisecond.
     __main__   settings, signals, wiring
     api        HTTP: routes, token, validation, errors
     calls      what a call may do: reserve, hand over, wait, cancel, reconcile
+    deadlines  how long the end of a call is waited for
     link       the runner's connection
     word       the one-time word that a runner proves itself with
     ledger     SQLite: what was reserved, what finished and how

@@ -7,6 +7,7 @@ nowhere else. So a reserved key can never be handed over twice, whoever dies.
 import asyncio
 import json
 import logging
+import sqlite3
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -15,6 +16,7 @@ from ratchet_sandbox import protocol
 from ratchet_sandbox.failpoints import Point, reach
 from ratchet_sandbox.protocol import Cancel, Hello, Meta, Result
 from ratchet_sandbox.server import refusal
+from ratchet_sandbox.server.deadlines import BEYOND_S, Deadlines
 from ratchet_sandbox.server.ledger import Call, Ledger, Record
 from ratchet_sandbox.server.link import RunnerAway, RunnerLink, RunnerSlow, Session
 
@@ -22,6 +24,8 @@ log = logging.getLogger(__name__)
 
 CANCEL_WAIT_S: Final = 5.0
 DIGEST_TIMEOUT_S: Final = 10.0
+HARD_TIMEOUT_MAX_S: Final = 3600.0
+"""The longest hard timeout that a class can give: for calls of which only the ledger is left."""
 _CUT: Final = "\n[... {cut} bytes left out by the sandbox's server ...]\n"
 
 
@@ -38,8 +42,9 @@ class Submission:
 class Calls:
     """The calls of this sandbox: the ledger, who waits, and which runner has what."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, beyond_s: float = BEYOND_S) -> None:
         self._ledger = ledger
+        self._deadlines = Deadlines(self._overdue, beyond_s)
         self._link: RunnerLink | None = None
         self._waiting: defaultdict[str, set[asyncio.Future[Record]]] = defaultdict(set)
         self._cancelled: set[str] = set()
@@ -90,6 +95,7 @@ class Calls:
             protocol.Run(call.key, call.tool, submission.arguments,
                          submission.soft_timeout_seconds, submission.hard_timeout_seconds)
         )  # fmt: skip
+        self._deadlines.begin(call.key, submission.hard_timeout_seconds)
         reach(Point.HANDED_OVER)
         return record
 
@@ -127,6 +133,7 @@ class Calls:
     def stop(self) -> None:
         """Answer all who wait with the record as it is."""
         self._stopping = True
+        self._deadlines.close()
         for key in list(self._waiting):
             self._wake(self.find(key))
 
@@ -145,6 +152,8 @@ class Calls:
             session.send(protocol.Resend(key) if key in waiting else protocol.Ack(key))
         for key in self._cancelled & waiting:
             session.send(Cancel(key))
+        for key in waiting:
+            self._deadlines.begin(key, HARD_TIMEOUT_MAX_S)
 
     def ended(self, session: Session, result: Result) -> None:
         """Write a result down and acknowledge it. Keys that this runner was not given: ignored."""
@@ -188,7 +197,22 @@ class Calls:
         # An Error (no such file, bad path) is for the tool itself to report.
         return _bounded(Meta(before=getattr(answer, "before", None)))
 
+    def _overdue(self, key: str) -> None:
+        """Give up a call that its runner should have ended long ago, and that runner with it."""
+        record = self.find(key)
+        if not record.finished:
+            log.error("call %s: outcome unknown, its runner did not end it in time", key)
+            try:
+                (record,) = self._ledger.finish_unknown([record])
+            except sqlite3.Error as error:
+                log.error("ledger failed: %s; the call is given up later", error)
+                return
+        self._done(record)
+        if self.session and self.session.shell == record.shell:
+            self.session.close()  # the true runner dials again
+
     def _done(self, record: Record) -> None:
+        self._deadlines.end(record.key)
         self._cancelled.discard(record.key)
         self._wake(record)
 
