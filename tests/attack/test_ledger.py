@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from ratchet.ports import SandboxAway
+from ratchet.ports import SandboxAway, SandboxRefused
 
 from tests.attack.conftest import ON_ONE_LOOP
 from tests.attack.raw import Raw, raw
@@ -227,3 +228,24 @@ async def test_a_result_outlives_the_server_that_recorded_it(fresh: Box) -> None
     again = await fresh.sandbox.run(order)
     assert (again.outcome, again.content) == (first.outcome, first.content)
     assert await lines(fresh, "once") == 1
+
+
+LOWERED = "import resource; resource.prlimit(1, resource.RLIMIT_FSIZE, (1000, 1000))"
+
+
+async def test_limits_that_a_command_lowers_cost_its_own_task_and_change_no_record(
+    fresh: Box,
+) -> None:
+    # The first process of the shell's container is of the commands' user. gVisor keeps one set of
+    # limits for the first processes of all containers of a pod, so there the server's is lowered too.
+    first = fresh.order("bash", command="echo ran >> once; date +%N")
+    before = await fresh.sandbox.run(first)
+    with contextlib.suppress(SandboxAway):
+        await fresh.bash(f"python3 -c '{LOWERED}'")
+    with contextlib.suppress(SandboxAway, SandboxRefused):
+        assert await lines(fresh, "once") == 1
+    async with raw(fresh) as server:
+        path = f"/v1/calls/{first.key}?epoch={server.epoch}&ledger={server.ledger}"
+        status, known = await server.ask("GET", path)
+        assert (status, known["content"]) == (200, before.content), known
+        assert (await server.info())["ledger"] == fresh.ref.ledger
