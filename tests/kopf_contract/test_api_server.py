@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
 import pytest
-from ratchet.edges.kube import Kube
+from ratchet.edges.kube import ApiError, Kube, core
 
 from tests.cluster import Cluster
 from tests.kopf_contract.api_server import ApiServer
@@ -26,7 +28,18 @@ async def double() -> AsyncIterator[Double]:
 
 @pytest.fixture
 async def real(cluster: Cluster, api: Kube, namespace: str) -> Real:
+    await _until_it_is_furnished(api, namespace)
     return Real(api, namespace, credentials(cluster))
+
+
+async def _until_it_is_furnished(api: Kube, namespace: str) -> None:
+    """Kubernetes puts a ConfigMap into each new namespace, at a busy time some seconds later."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(ApiError):
+                await api.request("GET", core(PLURAL, namespace, "kube-root-ca.crt"))
+                return
+            await asyncio.sleep(0.05)
 
 
 @pytest.fixture(params=["double", pytest.param("real", marks=pytest.mark.cluster)])
