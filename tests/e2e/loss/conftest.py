@@ -12,33 +12,9 @@ import pytest
 from ratchet.edges.kube import Kube
 
 from tests.cluster import Cluster
-from tests.e2e import images
-from tests.e2e.effects import Effects
-from tests.e2e.kubectl import Kubectl
-from tests.e2e.operator_process import OperatorProcess
-from tests.e2e.scene import Scene
+from tests.e2e.tasks.conftest import effects, operator, scene
 
-
-@pytest.fixture
-def scene(cluster: Cluster, namespace: str) -> Scene:
-    return Scene(Kubectl(cluster.kubeconfig, cluster.path, namespace), images.SHELL)
-
-
-@pytest.fixture
-async def operator(
-    cluster: Cluster, namespace: str, tmp_path: Path
-) -> AsyncIterator[OperatorProcess]:
-    started = {"server": images.SERVER, "runner": images.RUNNER}
-    log = tmp_path / "operator.log"
-    async with OperatorProcess(cluster.kubeconfig, namespace, started, log) as process:
-        yield process
-        print(process.tail(60))
-
-
-@pytest.fixture
-async def effects(cluster: Cluster) -> AsyncIterator[Effects]:
-    async with Effects(cluster.host_ip) as ledger:
-        yield ledger
+__all__ = ["effects", "operator", "scene", "volume_claim"]
 
 
 @pytest.fixture
