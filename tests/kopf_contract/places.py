@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import aiohttp
 import kopf
 import yaml
-from ratchet.edges.kube import Kube
+from ratchet.edges.kube import Kube, tasks
 
 from tests.cluster import Cluster
 from tests.kopf_contract.api_server import NAMESPACE, ApiServer
@@ -22,6 +22,14 @@ from tests.kopf_contract.bell import WITHIN_S
 
 PLURAL = "configmaps"
 MERGE_PATCH = "application/merge-patch+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A version of a resource, and the path that lists it."""
+
+    path: str
+    version: str
 
 
 class Place(Protocol):
@@ -35,8 +43,8 @@ class Place(Protocol):
     async def create(self, name: str, **metadata: Any) -> None: ...
     async def change(self, name: str, **metadata: Any) -> None: ...
     async def delete(self, name: str) -> None: ...
-    async def forgotten(self) -> str:
-        """A version that no watch can begin at."""
+    async def forgotten(self) -> Moment:
+        """A moment that no watch can begin at."""
         ...
 
     async def bookmark(self) -> None:
@@ -66,9 +74,9 @@ class Double:
     async def delete(self, name: str) -> None:
         self.server.delete(PLURAL, name)
 
-    async def forgotten(self) -> str:
+    async def forgotten(self) -> Moment:
         self.server.forget_history()
-        return "1"
+        return Moment(f"/api/v1/namespaces/{self.namespace}/{PLURAL}", "1")
 
     async def bookmark(self) -> None:
         self.server.send_bookmark(PLURAL)
@@ -105,19 +113,22 @@ class Real:
     async def delete(self, name: str) -> None:
         await self.api.request("DELETE", self._path(name))
 
-    async def forgotten(self) -> str:
-        return "1"
+    async def forgotten(self) -> Moment:
+        """Of a custom resource nothing is remembered from before it was defined."""
+        return Moment(tasks(self.namespace), "1")
 
     async def bookmark(self) -> None:
         """It comes by itself, 2 s before the end of a watch that has one."""
 
 
 @asynccontextmanager
-async def watch(place: Place, **query: str) -> AsyncIterator[AsyncIterator[Object]]:
-    """The events of a watch of the namespace's ConfigMaps, up to its end."""
-    path = f"{place.url}/api/v1/namespaces/{place.namespace}/{PLURAL}"
+async def watch(
+    place: Place, path: str = "", **query: str
+) -> AsyncIterator[AsyncIterator[Object]]:
+    """The events of a watch of a path or else of the namespace's ConfigMaps, up to its end."""
+    path = path or f"/api/v1/namespaces/{place.namespace}/{PLURAL}"
     params = {"watch": "true", "allowWatchBookmarks": "true", **query}
-    async with place.session() as session, session.get(path, params=params) as answer:
+    async with place.session() as session, session.get(place.url + path, params=params) as answer:
         assert answer.status == 200
         yield _events(answer)
 

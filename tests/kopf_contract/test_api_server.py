@@ -138,7 +138,8 @@ async def test_an_object_that_ceases_to_match_is_told_as_deleted_as_it_was(place
 
 async def test_a_version_that_is_forgotten_is_an_error_within_the_stream(place: Place) -> None:
     await place.create("mend")
-    async with watch(place, resourceVersion=await place.forgotten()) as events:
+    moment = await place.forgotten()
+    async with watch(place, moment.path, resourceVersion=moment.version) as events:
         (event,) = [event async for event in events]
     assert event["type"] == "ERROR"
     error = event["object"]

@@ -92,13 +92,19 @@ def sandbox_condition(pod: Object | None) -> PodState:
 def _ended(name: str, status: Object) -> PodState:
     disruption = _condition(status, "DisruptionTarget")
     why = str(status.get("reason") or disruption.get("reason") or status.get("phase"))
-    words = status.get("message") or disruption.get("message") or "the kubelet gave no message"
+    words = status.get("message") or disruption.get("message") or _no_message(name)
     reason = Reason.EVICTED
     if _tells_of_disk(words):
         reason = Reason.SANDBOX_DISK_FULL
     elif LOST_NODE_REASONS & {why, str(disruption.get("reason"))}:
         reason = Reason.NODE_LOST
     return PodState(Stage.FAILED, reason, f"Sandbox pod {name} has ended ({why}): {_short(words)}")
+
+
+def _no_message(name: str) -> str:
+    """A kubelet that is busy may end an evicted pod without a word; its event has them all the same."""
+    events = f"kubectl get events --field-selector involvedObject.name={name}"
+    return f"the kubelet gave no message; its events may tell why: {events}"
 
 
 def _unreachable(name: str, pod: Object) -> PodState | None:

@@ -49,6 +49,8 @@ class Running:
     """Hard timeout, from its beginning."""
     shell: int
     """Pid of the shell that runs it."""
+    earlier: frozenset[family.Child]
+    """What that shell had running when it began: background jobs of earlier commands."""
     terminal: Terminal
     stop: "asyncio.Future[End]"
     """Done when it is to be killed, with what its end is then called."""
@@ -57,7 +59,6 @@ class Running:
     signal: str = ""
     """Name of the signal that was sent to it last, by the tools."""
     began: float = field(default_factory=time.monotonic)
-    ticks: int = field(default_factory=family.ticks)
     task: "asyncio.Task[Ended] | None" = None
 
     @property

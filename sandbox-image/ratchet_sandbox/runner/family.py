@@ -25,6 +25,8 @@ a millisecond has another pid by the time that the list of pids has been gone th
 
 Marked = Callable[[int], bool]
 """Whether a process carries the shell's mark."""
+Child = tuple[int, int]
+"""A pid and the moment of its start (`Row.started`): pids are used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +91,28 @@ def members(
     return (descendants(rows, roots - own) & rows.keys()) - own
 
 
-def ticks() -> int:
-    """Now, as `Row.started` counts, and a tick earlier: what starts from here on is not before it."""
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")) - 1
+def children(pid: int) -> frozenset[Child]:
+    """The direct children of a process that itself starts none meanwhile (a shell that waits).
+
+    proc(5), /proc/PID/task/TID/children: exact unless a child ends while it is read. Without that
+    file (CONFIG_PROC_CHILDREN) all processes are looked through.
+    """
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+            pids = [int(word) for word in file.read().split()]
+    except OSError:
+        return frozenset((child, row.started) for child, row in table().items() if row.parent == pid)
+    rows = ((child, _row(child, lambda _: False)) for child in pids)
+    return frozenset((child, row.started) for child, row in rows if row)
 
 
-def started_since(rows: Mapping[int, Row], shell: int, since: int) -> set[int]:
-    """What descends from a shell and was started at `since` or later; not the shell itself."""
-    found = descendants(rows, (shell,)) & rows.keys()
-    return {pid for pid in found - {shell} if rows[pid].started >= since}
+def of_command(rows: Mapping[int, Row], shell: int, earlier: frozenset[Child]) -> set[int]:
+    """What descends from a shell, but for the shell and for those children and what they started."""
+    begun = (
+        pid for pid, row in rows.items()
+        if row.parent == shell and (pid, row.started) not in earlier
+    )  # fmt: skip
+    return descendants(rows, begun)
 
 
 def names(rows: Mapping[int, Row], pids: Iterable[int]) -> str:

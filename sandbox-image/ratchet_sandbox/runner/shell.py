@@ -102,8 +102,9 @@ class Shell:
         news = await self._ready()
         assert self._process is not None
         assert not self.busy
+        shell = self._process.child.pid
         running = Running(
-            command, capture, limit_s, self._process.child.pid, Terminal(capture),
+            command, capture, limit_s, shell, family.children(shell), Terminal(capture),
             asyncio.get_running_loop().create_future(), news,
         )  # fmt: skip
         self._running = running

@@ -1,4 +1,4 @@
-"""Signals to a running command: to its shell, and to what descends from that since it began."""
+"""Signals to a running command: to its shell, and to what that has started for it."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ def to_command(running: Running, number: signal.Signals) -> dict[int, int]:
     Returns the pids, but for the shell's, with the moments of their start.
     """
     rows = family.table()
-    pids = family.started_since(rows, running.shell, running.ticks)
+    pids = family.of_command(rows, running.shell, running.earlier)
     running.signal = number.name
     send(running.shell, number)  # first, or it would go on with the next line of its script
     for pid in pids:
@@ -40,7 +40,7 @@ def to_command(running: Running, number: signal.Signals) -> dict[int, int]:
 def pause(running: Running) -> str:
     """Stop a command's processes, or let them go on. Which of both; empty if there are none."""
     rows = family.table()
-    pids = family.started_since(rows, running.shell, running.ticks)
+    pids = family.of_command(rows, running.shell, running.earlier)
     stopped = any(rows[pid].state in "Tt" for pid in pids)
     for pid in pids:
         send(pid, signal.SIGCONT if stopped else signal.SIGSTOP)

@@ -206,6 +206,12 @@ def test_a_pod_that_has_ended_says_why(why: str, message: str, reason: str) -> N
     assert why in found.message and message.strip() in found.message
 
 
+def test_a_pod_that_ended_without_a_word_says_where_to_look() -> None:
+    found = sandbox_condition(pod("Succeeded"))
+    assert found.stage is Stage.FAILED and found.reason is Reason.EVICTED
+    assert "kubectl get events --field-selector involvedObject.name=" in found.message
+
+
 def test_a_pod_that_ended_with_its_node_says_so() -> None:
     gone = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
             "message": "PodGC: node no longer exists"}  # fmt: skip

@@ -222,7 +222,6 @@ async def test_a_signal_ends_the_command_and_spares_earlier_jobs_and_state(
 ) -> None:
     mark, own = (f"{uuid.uuid4().int % 10**9}.5" for _ in range(2))
     await bench.bash(f"sleep {mark} & before=1")
-    await bench.bash("sleep 0.05")  # a clock tick lies between
     await begin(bench, f"during=1; while :; do sleep {own}; done")
 
     result = await bench.use("bash_kill", signal=name)
@@ -232,6 +231,23 @@ async def test_a_signal_ends_the_command_and_spares_earlier_jobs_and_state(
     assert f"SIG{name} ended the command" in result.content
     assert (await bench.bash("echo $before $during")).content == "1 1"
     assert alive(own) == []
+    assert len(alive(mark)) == 1
+
+
+async def test_a_signal_spares_what_an_earlier_job_starts_meanwhile(
+    bench: Bench, tmp_path: Path
+) -> None:
+    go, on, mark = tmp_path / "go", tmp_path / "on", f"{uuid.uuid4().int % 10**9}.5"
+    job = f"until test -e {go}; do sleep 0.01; done; sleep {mark} & touch {on}; wait"
+    await bench.bash(f"({job}) &")
+    await begin(
+        bench, f"touch {go}; until test -e {on}; do sleep 0.01; done; sleep 0.5; echo on; cat"
+    )
+    await until(bench, "on")
+
+    result = await bench.use("bash_kill")
+
+    assert result.meta.exit_code == 143, result
     assert len(alive(mark)) == 1
 
 
