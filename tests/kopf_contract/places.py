@@ -122,9 +122,7 @@ class Real:
 
 
 @asynccontextmanager
-async def watch(
-    place: Place, path: str = "", **query: str
-) -> AsyncIterator[AsyncIterator[Object]]:
+async def watch(place: Place, path: str = "", **query: str) -> AsyncIterator[AsyncIterator[Object]]:
     """The events of a watch of a path or else of the namespace's ConfigMaps, up to its end."""
     path = path or f"/api/v1/namespaces/{place.namespace}/{PLURAL}"
     params = {"watch": "true", "allowWatchBookmarks": "true", **query}

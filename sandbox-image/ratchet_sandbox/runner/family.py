@@ -101,7 +101,9 @@ def children(pid: int) -> frozenset[Child]:
         with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
             pids = [int(word) for word in file.read().split()]
     except OSError:
-        return frozenset((child, row.started) for child, row in table().items() if row.parent == pid)
+        return frozenset(
+            (child, row.started) for child, row in table().items() if row.parent == pid
+        )
     rows = ((child, _row(child, lambda _: False)) for child in pids)
     return frozenset((child, row.started) for child, row in rows if row)
 
