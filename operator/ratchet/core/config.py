@@ -41,6 +41,13 @@ class Completion(StrEnum):
     TEXT = "Text"
 
 
+class RuleAction(StrEnum):
+    """What a rule that matches a call decides about it."""
+
+    ALLOW = "Allow"
+    DENY = "Deny"
+
+
 class OnLoss(StrEnum):
     """What the loss of a sandbox together with its workspace means."""
 
@@ -53,6 +60,18 @@ class AccessMode(StrEnum):
 
     READ_WRITE_ONCE = "ReadWriteOnce"
     READ_WRITE_ONCE_POD = "ReadWriteOncePod"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Decimal texts: what a million tokens cost, in one currency that all endpoints share.
+
+    `cached_input` is for prompt tokens read from a cache; empty means that they cost as much as others.
+    """
+
+    input: str = "0"
+    output: str = "0"
+    cached_input: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +91,32 @@ class ModelConfig:
     max_output_tokens: int | None = None
     seed: int | None = None
     attempts: int = 3
+    """Failures of one request at this endpoint before the next one is asked."""
     repairs: int = 3
+    namespace: str = ""
+    """Of the ModelEndpoint, its Secret and its CA; empty means the task's own."""
+    headers: tuple[tuple[str, str], ...] = ()
+    ca_config_map: str = ""
+    """ConfigMap with the certificates to trust instead of the system's, as PEM under `ca_key`."""
+    ca_key: str = ""
+    first_byte_timeout_s: float | None = None
+    reasoning_effort: str = ""
+    vision: bool = False
+    price: Price | None = None
+    backoff_first_s: float = 1.0
+    backoff_most_s: float = 60.0
+    give_up_s: float = 0.0
+    """How long all endpoints together may fail before the task does; 0 is at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule about tool calls: a CEL expression that is true of the calls it decides about."""
+
+    name: str
+    when: str
+    action: RuleAction
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +221,14 @@ class GitSource:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of a whole task. `tokens` counts prompt and completion of every recorded request."""
+    """Bounds of a whole task. `tokens` counts prompt and completion of every recorded request.
+
+    `cost` is a decimal text, in the currency of the endpoints' prices; empty means no bound.
+    """
 
     turns: int = 50
     tokens: int | None = None
+    cost: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +250,16 @@ class Config:
     on_unknown: UnknownPolicy = UnknownPolicy.REPORT
     completion: Completion = Completion.EXPLICIT
     git: GitSource | None = None
+    fallbacks: tuple[ModelConfig, ...] = ()
+    """Endpoints that are asked, in this order, where `model` has failed."""
+    constraints: tuple[str, ...] = ()
+    """Rules that the model is told; `rules` are those that it cannot break."""
+    rules: tuple[Rule, ...] = ()
+
+    @property
+    def endpoints(self) -> tuple[ModelConfig, ...]:
+        """All endpoints in the order in which they are asked."""
+        return (self.model, *self.fallbacks)
 
     def to_json(self) -> str:
         """Canonical JSON text, as stored in record 0.
@@ -211,6 +269,9 @@ class Config:
         """
         raw = asdict(self)
         raw["sandbox"] = _without(_LATER_SHAPE, raw["sandbox"])
+        raw["model"] = _without(_LATER_MODEL, raw["model"])
+        raw["fallbacks"] = tuple(_without(_LATER_MODEL, model) for model in raw["fallbacks"])
+        raw["limits"] = _without(_LATER_LIMITS, raw["limits"])
         return canonical(_without(_LATER, raw))
 
     @classmethod
@@ -218,10 +279,10 @@ class Config:
         """The configuration that `to_json` wrote, an older one's included: what it did not know of
         has its default. Raises ValueError, TypeError or KeyError."""
         raw = json.loads(text)
-        model, git = raw["model"], raw.get("git")
+        git = raw.get("git")
         return cls(
             goal=raw["goal"],
-            model=ModelConfig(**{**model, "engine": Engine(model["engine"])}),
+            model=_model(raw["model"]),
             sandbox=_sandbox(raw["sandbox"]),
             context=raw["context"],
             instructions=raw["instructions"],
@@ -233,10 +294,30 @@ class Config:
             on_unknown=UnknownPolicy(raw["on_unknown"]),
             completion=Completion(raw["completion"]),
             git=GitSource(**git) if git else None,
+            fallbacks=tuple(_model(model) for model in raw.get("fallbacks", [])),
+            constraints=tuple(raw.get("constraints", [])),
+            rules=tuple(
+                Rule(**{**rule, "action": RuleAction(rule["action"])})
+                for rule in raw.get("rules", [])
+            ),
         )
 
 
-_LATER: Final = {"git": None, "tools_version": 1}
+_LATER: Final = {"git": None, "tools_version": 1, "fallbacks": (), "constraints": (), "rules": ()}
+_LATER_MODEL: Final = {
+    "namespace": "",
+    "headers": (),
+    "ca_config_map": "",
+    "ca_key": "",
+    "first_byte_timeout_s": None,
+    "reasoning_effort": "",
+    "vision": False,
+    "price": None,
+    "backoff_first_s": 1.0,
+    "backoff_most_s": 60.0,
+    "give_up_s": 0.0,
+}
+_LATER_LIMITS: Final = {"cost": ""}
 _LATER_SHAPE: Final = {
     "env": (),
     "node_selector": (),
@@ -253,6 +334,18 @@ _LATER_SHAPE: Final = {
 
 def _without(later: Mapping[str, object], raw: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in raw.items() if name not in later or value != later[name]}
+
+
+def _model(raw: dict[str, Any]) -> ModelConfig:
+    price = raw.get("price")
+    return ModelConfig(
+        **{
+            **raw,
+            "engine": Engine(raw["engine"]),
+            "headers": _pairs(raw.get("headers", [])),
+            "price": Price(**price) if price else None,
+        }
+    )
 
 
 def _sandbox(raw: dict[str, Any]) -> SandboxConfig:
