@@ -1,4 +1,4 @@
-"""The outside world, as the runner sees it: five Protocols, each with a real and a fake home.
+"""The outside world, as the runner sees it: some Protocols, each with a real and a fake home.
 
 Rules that all homes keep (tests/contract holds them to it):
 
@@ -19,13 +19,25 @@ Error tree::
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from ratchet.core.conditions import Reason
 from ratchet.core.config import Config, ModelConfig
-from ratchet.core.facts import Asking, CallOrder, NetworkVerdict, Receipt, SandboxRef
+from ratchet.core.facts import (
+    Answered,
+    Asking,
+    Away,
+    CallOrder,
+    EndpointRef,
+    NetworkVerdict,
+    Receipt,
+    SandboxRef,
+    TaskRef,
+    Ticket,
+)
 from ratchet.core.records import End, Patch, Record, Rerun, Result, Start, Turn
 from ratchet.core.replies import ModelFailure, RawReply
 from ratchet.core.status import Summary
@@ -64,18 +76,6 @@ class SandboxRefused(PortError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class TaskRef:
-    """Which task. The uid tells it from an earlier one of the same name."""
-
-    namespace: str
-    name: str
-    uid: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,32 @@ class Model(Protocol):
 
     async def ask(self, request: ModelRequest) -> RawReply | ModelFailure:
         """Send one request, once. Cancelling closes the connection and frees the engine."""
+
+
+class Permit(Protocol):
+    """A place at an endpoint: one request may be sent there."""
+
+    def done(self, how: Answered | ModelFailure | None) -> None:
+        """Give the place back and say how the request ended; None: it was withdrawn, or never sent.
+
+        A second call is ignored. Never raises.
+        """
+
+
+Told = Callable[[str, int], None]
+"""Told why a ticket waits, in a sentence, and its place in the queue (from 1)."""
+
+
+class Gate(Protocol):
+    """Who may ask which endpoint when: one for the process, shared by all tasks."""
+
+    async def enter(self, ticket: Ticket, told: Told) -> Permit | Away:
+        """Wait for a place. At once where there is one, and then `told` is never called.
+
+        Otherwise `told` is called when the wait begins and when its reason or the place changes.
+        Away, at once or later: the endpoint is known not to serve. Cancelling leaves the queue; a
+        place that was given at that very moment is given back. Never raises but when cancelled.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +267,8 @@ class Clock(Protocol):
 
 
 __all__ = [
-    "Asking", "CallOrder", "Claim", "Clock", "Journal", "JournalAway", "JournalRefused", "Journals",
-    "Model", "ModelRequest", "OwnershipLost", "PortError", "Receipt", "Sandbox", "SandboxAway",
-    "SandboxGone", "SandboxPending", "SandboxReady", "SandboxRef", "SandboxRefused", "Sandboxes",
-    "Start", "TaskRef",
+    "Answered", "Asking", "Away", "CallOrder", "Claim", "Clock", "EndpointRef", "Gate", "Journal",
+    "JournalAway", "JournalRefused", "Journals", "Model", "ModelRequest", "OwnershipLost", "Permit",
+    "PortError", "Receipt", "Sandbox", "SandboxAway", "SandboxGone", "SandboxPending", "SandboxReady",
+    "SandboxRef", "SandboxRefused", "Sandboxes", "Start", "TaskRef", "Ticket", "Told",
 ]  # fmt: skip

@@ -30,7 +30,7 @@ class Phase(StrEnum):
 PHASES: Final[Mapping[Phase, str]] = MappingProxyType(
     {
         Phase.PENDING: "Stored, not yet seen by the operator.",
-        Phase.QUEUED: "Seen by the operator; waits for a free place.",
+        Phase.QUEUED: "Waits for a free place at its model endpoint; the message says which one.",
         Phase.RUNNING: "The model is asked and tools run.",
         Phase.WAITING: "Waits for something outside of the task, which the reason names.",
         Phase.SUCCEEDED: "Ended with a result.",
@@ -106,6 +106,7 @@ class Reason(StrEnum):
     CANCELLED = "Cancelled"
     TURN_LIMIT = "TurnLimit"
     TOKEN_LIMIT = "TokenLimit"
+    COST_LIMIT = "CostLimit"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     # It has failed.
     CONFIG_INVALID = "ConfigInvalid"
@@ -133,7 +134,10 @@ class Reason(StrEnum):
 REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
     {
         Reason.ACCEPTED: "The operator has taken the task on.",
-        Reason.QUEUED: "The operator runs as many tasks as it may; the task waits for a place.",
+        Reason.QUEUED: (
+            "The model endpoint takes no more requests for now; the message has the place in the"
+            " queue and what it waits for."
+        ),
         Reason.SANDBOX_STARTING: "The pod of the sandbox is being made.",
         Reason.ASKING_MODEL: "The model has been asked and has not answered yet.",
         Reason.RUNNING_TOOLS: "Tool calls run in the sandbox.",
@@ -213,6 +217,10 @@ REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
             "The task used all the tokens of limits.tokens; create a new task with a higher limit"
             " or a smaller goal."
         ),
+        Reason.COST_LIMIT: (
+            "The next request could cost more than limits.cost leaves; create a new task with a"
+            " higher limit or a smaller goal."
+        ),
         Reason.DEADLINE_EXCEEDED: (
             "The task ran longer than activeDeadlineSeconds; create a new task with a longer one."
         ),
@@ -221,8 +229,9 @@ REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
             " to change."
         ),
         Reason.MODEL_UNREACHABLE: (
-            "No attempt reached the model endpoint; check the url of the ModelEndpoint and that"
-            " the server runs."
+            "No model endpoint of the task gave a reply; check the url of each ModelEndpoint and that"
+            " the server runs. While the task runs, they are tried again until giveUpSeconds of its"
+            " retryPolicy have passed."
         ),
         Reason.MODEL_UNAUTHORIZED: (
             "The model endpoint refused the key (HTTP 401 or 403); check apiKeySecretRef of the"
@@ -290,3 +299,59 @@ REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
 )
 
 SUCCESS_REASONS: Final = frozenset({Reason.FINISHED, Reason.TEXT_ACCEPTED})
+
+
+class EndpointCondition(StrEnum):
+    """Types of the conditions of a ModelEndpoint."""
+
+    READY = "Ready"
+    SATURATED = "Saturated"
+
+
+class EndpointReason(StrEnum):
+    """Why a condition of a ModelEndpoint is what it is; ``ENDPOINT_REASONS`` has the sentence."""
+
+    SERVING = "Serving"
+    NOT_ASKED = "NotAsked"
+    UNREACHABLE = "Unreachable"
+    UNAUTHORIZED = "Unauthorized"
+    MODEL_NOT_SERVED = "ModelNotServed"
+    SECRET_NOT_FOUND = "SecretNotFound"
+    CA_INVALID = "CAInvalid"
+    BREAKER_OPEN = "BreakerOpen"
+    FALLBACK_LOOP = "FallbackLoop"
+    CONFIG_INVALID = "ConfigInvalid"
+    PLACES_FREE = "PlacesFree"
+    PLACES_TAKEN = "PlacesTaken"
+    SERVER_FULL = "ServerFull"
+
+
+ENDPOINT_REASONS: Final[Mapping[EndpointReason, str]] = MappingProxyType(
+    {
+        EndpointReason.SERVING: "The endpoint answers and serves the model.",
+        EndpointReason.NOT_ASKED: "The endpoint was not asked yet.",
+        EndpointReason.UNREACHABLE: (
+            "The endpoint does not answer; check its url and that the server runs."
+        ),
+        EndpointReason.UNAUTHORIZED: (
+            "The endpoint refused the key (HTTP 401 or 403); check apiKeySecretRef."
+        ),
+        EndpointReason.MODEL_NOT_SERVED: (
+            "GET /v1/models does not name the model of the endpoint; check spec.model."
+        ),
+        EndpointReason.SECRET_NOT_FOUND: (
+            "The Secret, or the key in it, that apiKeySecretRef names is missing; create it."
+        ),
+        EndpointReason.CA_INVALID: (
+            "The ConfigMap that caConfigMapRef names is missing or holds no certificate; mend it."
+        ),
+        EndpointReason.BREAKER_OPEN: (
+            "Requests failed in a row; the endpoint is left alone for a while, then tried with one."
+        ),
+        EndpointReason.FALLBACK_LOOP: "The fallbacks of the endpoint lead back to it.",
+        EndpointReason.CONFIG_INVALID: "The fields of the endpoint do not fit together.",
+        EndpointReason.PLACES_FREE: "A request would be sent at once.",
+        EndpointReason.PLACES_TAKEN: "All places of the endpoint's capacity are taken.",
+        EndpointReason.SERVER_FULL: "The server says that it is full; requests wait.",
+    }
+)

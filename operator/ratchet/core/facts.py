@@ -3,7 +3,65 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+
+from ratchet.core.replies import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRef:
+    """Which task. The uid tells it from an earlier one of the same name."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRef:
+    """Which ModelEndpoint. The namespace is never empty."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One wish to send a request to an endpoint."""
+
+    endpoint: EndpointRef
+    task: TaskRef
+    priority: int
+    """Higher first."""
+    running: bool
+    """Whether the task has recorded turns, so that the engine may still know its prompt."""
+    created: datetime
+    """When the task began: the older of two comes first."""
+    tokens: int
+    """An estimate of prompt and reply together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """How a request that was let in ended, where it brought a reply."""
+
+    latency_s: float
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """Why an endpoint lets nobody in, known without asking it, and until when."""
+
+    message: str
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
