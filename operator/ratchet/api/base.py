@@ -108,6 +108,7 @@ INT64_MAX = 2**53 - 1
 """Largest number that every JSON reader keeps exactly."""
 
 Name = Annotated[str, chars(253, least=1, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+Namespace = Annotated[str, chars(63, least=1, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 Key = Annotated[str, chars(253, least=1, pattern=r"^[-._a-zA-Z0-9]+$")]
 Uid = Annotated[str, chars(64, least=1)]
 Digest = Annotated[str, chars(71, least=64, pattern=r"^(sha256:)?[0-9a-f]{64}$")]
@@ -116,6 +117,8 @@ Word = Annotated[str, chars(128, least=1)]
 Count = Annotated[int, Field(ge=0, le=INT64_MAX)]
 Positive = Annotated[int, Field(ge=1, le=INT64_MAX)]
 Time = datetime
+Decimal = Annotated[str, chars(20, least=1, pattern=r"^(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?$")]
+"""An exact amount that is not negative, as text: ``0.15``."""
 
 _QUANTITY = r"^([0-9]+|[0-9]*\.[0-9]+)([eE][-+]?[0-9]+|m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?$"
 Quantity = Annotated[

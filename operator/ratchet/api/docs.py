@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from ratchet.api import names
 from ratchet.api.base import Resource
-from ratchet.api.conditions import CONDITION_TYPES, PHASES, REASONS
+from ratchet.api.conditions import CONDITION_TYPES, ENDPOINT_REASONS, PHASES, REASONS
 from ratchet.api.crd import RESOURCES, Schema, openapi_schema
 
 _Word = TypeVar("_Word", bound=StrEnum)
@@ -18,8 +18,9 @@ _HEAD = f"""\
 
 <!-- Written by `python -m ratchet.api.generate`; edit operator/ratchet/api instead. -->
 
-All kinds are namespaced, and references stay in the namespace. A field that is not listed here is
-refused. `kubectl explain agenttask.spec` shows the same text.
+All kinds are namespaced, and references stay in the namespace; that of a ModelEndpoint alone may
+leave it, where both sides say so. A field that is not listed here is refused. `kubectl explain
+agenttask.spec` shows the same text.
 """
 
 
@@ -92,6 +93,9 @@ def _catalogue() -> str:
             *_words("phase", PHASES),
             *_words("condition", CONDITION_TYPES),
             *_words("reason", REASONS),
+            "## Reasons of a ModelEndpoint",
+            "",
+            *_words("reason", ENDPOINT_REASONS),
         ]
     )
 

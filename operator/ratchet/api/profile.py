@@ -16,6 +16,7 @@ from ratchet.api.common import (
     SandboxChoice,
     Tools,
 )
+from ratchet.api.policy import Constraints, Policy
 from ratchet.core.config import Completion, UnknownPolicy
 
 
@@ -44,6 +45,12 @@ class AgentProfileSpec(Model):
     completion: Completion | None = None
     """What ends a task with success, where the task does not say: Explicit or Text. Default:
     Explicit. Mutable."""
+    constraints: Constraints | None = None
+    """Rules that the model is told to keep, each a sentence of up to 500 characters, at most 32;
+    those of the task follow. Default: none. Mutable."""
+    policy: Policy | None = None
+    """Rules about tool calls that the operator enforces. They come before those of the task, which
+    cannot undo them. Default: none. Mutable."""
 
 
 class AgentProfile(Resource):

@@ -33,8 +33,9 @@ from ratchet.api.common import (
     SandboxChoice,
     Tools,
 )
-from ratchet.api.conditions import ConditionType, Phase
+from ratchet.api.conditions import Condition, ConditionType, Phase
 from ratchet.api.git import GitSource
+from ratchet.api.policy import Constraints, Policy
 from ratchet.core.config import Completion, UnknownPolicy
 
 GOAL_MAX = 65_536
@@ -97,6 +98,8 @@ _WORK = (
     "retryPolicy",
     "onUnknownOutcome",
     "completion",
+    "constraints",
+    "policy",
 )
 _INLINE_BYTES = (
     "size(bytes(self.goal))"
@@ -107,7 +110,8 @@ _INLINE_BYTES = (
 
 
 class AgentTaskSpec(Model):
-    """The work to be done. Everything but cancel is immutable: create a new task to change it."""
+    """The work to be done. Everything but priority and cancel is immutable: create a new task to
+    change it."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -172,6 +176,16 @@ class AgentTaskSpec(Model):
     """What ends the task with success: Explicit takes the finish tool alone, Text also takes a
     reply without tool calls, after one reminder. Default: the profile's, else Explicit.
     Immutable."""
+    constraints: Constraints | None = None
+    """Rules that the model is told to keep, each a sentence of up to 500 characters, at most 32;
+    they follow those of the profile. What it must not be able to break belongs into policy.
+    Default: those of the profile alone. Immutable."""
+    policy: Policy | None = None
+    """Rules about tool calls that the operator enforces, whatever the model says. Those of the
+    profile come first. Default: those of the profile alone. Immutable."""
+    priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
+    """Place among the tasks that wait for the same model endpoint: higher ones first, -1,000 to
+    1,000. Tasks that have begun go before all that have not. Default: 0. Mutable."""
     cancel: bool | None = None
     """Set to true to end the task: the model request is closed, the sandbox removed. It cannot be
     taken back. Default: false. Mutable from false to true."""
@@ -227,6 +241,15 @@ class TokenCounts(Model):
     """Prompt and completion together: what limits.tokens counts."""
 
 
+class Lost(Model):
+    """Model requests that failed, or whose reply was lost with the process that sent them."""
+
+    requests: Count = 0
+    """How many there were."""
+    tokens: Count = 0
+    """Tokens that they may have used, by estimate; limits.tokens counts them."""
+
+
 class TaskResult(Model):
     """How the work ended; the record named by turn has the whole of it."""
 
@@ -252,29 +275,11 @@ class TaskResult(Model):
     absent where the workspace went with its pod."""
 
 
-class ConditionStatus(StrEnum):
-    """Status of a condition."""
-
-    TRUE = "True"
-    FALSE = "False"
-    UNKNOWN = "Unknown"
-
-
-class Condition(Model):
+class TaskCondition(Condition):
     """One aspect of the task's state, as Kubernetes tools read it."""
 
     type: ConditionType
     """Which aspect: Ready, Reconciling, Stalled, Complete, Failed, Finished or NetworkEnforced."""
-    status: ConditionStatus
-    """True, False or Unknown."""
-    observed_generation: Annotated[int, Field(ge=-1)] | None = None
-    """The metadata.generation that the condition was set for."""
-    last_transition_time: Time
-    """When status changed last."""
-    reason: Annotated[str, chars(128, least=1, pattern=r"^[A-Za-z][A-Za-z0-9]*$")]
-    """Why, in one CamelCase word of the catalogue."""
-    message: Annotated[str, chars(1024)] = ""
-    """Why, in a sentence that says what to do where something is to be done."""
 
 
 class AgentTaskStatus(Model):
@@ -305,8 +310,9 @@ class AgentTaskStatus(Model):
     """The operator process that runs the task."""
     asking: Asking | None = None
     """The model request that is on its way; absent when there is none."""
-    endpoint: Annotated[str, chars(253)] | None = None
-    """Name of the ModelEndpoint that the task asks: its own choice, its profile's, or default."""
+    endpoint: Annotated[str, chars(320)] | None = None
+    """Name of the ModelEndpoint that the task asks: its own choice, its profile's, or default; as
+    namespace/name where it is of another namespace."""
     lost_requests: Count | None = None
     """Model requests whose reply was lost with the process that sent them, or thrown away."""
     sandbox: SandboxStatus | None = None
@@ -317,13 +323,18 @@ class AgentTaskStatus(Model):
     """Tool calls recorded so far."""
     tokens: TokenCounts | None = None
     """Tokens used so far."""
+    cost: Annotated[str, chars(32)] | None = None
+    """What the recorded and the lost requests cost together, with 6 decimals, in the currency of
+    the endpoints' prices; absent where no endpoint has a price."""
+    lost: Lost | None = None
+    """Model requests that were paid for and brought nothing."""
     unknown_outcomes: Count | None = None
     """Calls of which it is not known whether they happened."""
     result: TaskResult | None = None
     """How the work ended; absent until it has."""
-    conditions: Annotated[tuple[Condition, ...], listed("map", most=8, keys=("type",))] | None = (
-        None
-    )
+    conditions: (
+        Annotated[tuple[TaskCondition, ...], listed("map", most=8, keys=("type",))] | None
+    ) = None
     """The state of the task as Kubernetes tools read it. Ready=True: succeeded. Stalled=True:
     ended without success. Finished=True: ended, either way."""
 
@@ -355,6 +366,12 @@ class AgentTask(Resource):
                 description="The ModelEndpoint that is asked.",
                 wide=True,
             ),
+            Column(
+                name="COST",
+                path=".status.cost",
+                description="What the model requests cost so far.",
+                wide=True,
+            ),
             Column(name="SANDBOX", path=".status.sandbox.pod", description="The pod.", wide=True),
             Column(
                 name="FINISHED",
@@ -377,6 +394,7 @@ class AgentTask(Resource):
     )
 
     spec: AgentTaskSpec
-    """The work to be done. Everything but cancel is immutable: create a new task to change it."""
+    """The work to be done. Everything but priority and cancel is immutable: create a new task to
+    change it."""
     status: AgentTaskStatus = AgentTaskStatus()
     """What the operator knows about the task. Written by the operator only."""

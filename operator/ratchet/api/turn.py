@@ -117,8 +117,9 @@ class Reply(Model):
     """Tokens that the reply took."""
     model: Annotated[str, chars(4096)] = ""
     """The model, as the server named it in its reply."""
-    endpoint: Annotated[str, chars(253)] = ""
-    """Name of the ModelEndpoint that was asked."""
+    endpoint: Annotated[str, chars(320)] = ""
+    """Name of the ModelEndpoint that was asked, as namespace/name where it is of another
+    namespace."""
     attempt: Positive = 1
     """Which try of the request was answered, from 1."""
     raw: Annotated[str, chars(TEXT_MAX)] = ""

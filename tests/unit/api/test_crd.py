@@ -12,6 +12,7 @@ from ratchet.api import conditions, generate, names
 from ratchet.api.base import Model, Resource, Rule, immutable_rules
 from ratchet.api.common import ToolName
 from ratchet.api.crd import RESOURCES, crd, openapi_schema, structural
+from ratchet.api.endpoint import ModelEndpoint
 from ratchet.api.task import AgentTask
 from ratchet.core.tools import CATALOGUE, FINISH
 
@@ -67,11 +68,11 @@ def test_a_crd_is_far_below_what_client_side_apply_takes(resource: type[Resource
     assert len(generate.crd_yaml(resource)) < 200_000
 
 
-def test_every_work_field_of_a_task_is_immutable_and_only_cancel_is_not() -> None:
+def test_every_work_field_of_a_task_is_immutable_and_only_priority_and_cancel_are_not() -> None:
     spec = openapi_schema(AgentTask)["properties"]["spec"]
     said = [rule["message"] for rule in spec["x-kubernetes-validations"]]
     immutable = {text.split()[0] for text in said if " is immutable" in text}
-    assert immutable == spec["properties"].keys() - {"cancel"}
+    assert immutable == spec["properties"].keys() - {"priority", "cancel"}
 
 
 def test_every_refusal_says_what_to_do() -> None:
@@ -100,6 +101,11 @@ def test_a_new_task_reads_as_pending_and_unseen() -> None:
     assert status["default"] == {"observedGeneration": -1, "phase": "Pending"}
 
 
+def test_a_new_endpoint_reads_as_unseen() -> None:
+    status = openapi_schema(ModelEndpoint)["properties"]["status"]
+    assert status["default"] == {"observedGeneration": -1}
+
+
 def test_specs_have_no_defaults_so_that_the_server_never_changes_what_was_applied() -> None:
     for resource in RESOURCES:
         spec = openapi_schema(resource)["properties"]["spec"]
@@ -109,7 +115,7 @@ def test_specs_have_no_defaults_so_that_the_server_never_changes_what_was_applie
 def test_columns_and_selectable_fields_name_fields_that_exist() -> None:
     for resource in RESOURCES:
         paths = {path for path, _ in nodes(openapi_schema(resource))}
-        columns = {column.path for column in resource.KIND.columns}
+        columns = {re.sub(r"\[\?.*?\]", "[]", column.path) for column in resource.KIND.columns}
         asked = columns | set(resource.KIND.selectable)
         assert asked - paths <= {".metadata.creationTimestamp"}
 
@@ -126,6 +132,7 @@ def test_the_tools_of_the_api_are_those_of_the_catalogue_but_finish() -> None:
         (conditions.Phase, conditions.PHASES),
         (conditions.ConditionType, conditions.CONDITION_TYPES),
         (conditions.Reason, conditions.REASONS),
+        (conditions.EndpointReason, conditions.ENDPOINT_REASONS),
     ],
 )
 def test_every_word_of_the_catalogue_has_a_sentence(
