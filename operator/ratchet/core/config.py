@@ -17,6 +17,9 @@ from ratchet.core.tools import TOOLS_VERSION
 
 JOURNAL_VERSION = 2
 """Version of the records and of the code that builds prompts from them."""
+TRANSCRIPT_VERSION = 2
+"""How the conversation is told to the model. 2: roles alternate, and old output is elided where the
+window fills; a task keeps the version that it began with, since its requests are told from it."""
 
 
 class Engine(StrEnum):
@@ -245,6 +248,7 @@ class Config:
     """Names of the enabled tools in catalogue order, `finish` included."""
     tools_version: int = TOOLS_VERSION
     """Which descriptions of the tools the model is given: those of the version that began it."""
+    transcript_version: int = TRANSCRIPT_VERSION
     limits: Limits = Limits()
     active_deadline_s: int | None = None
     on_unknown: UnknownPolicy = UnknownPolicy.REPORT
@@ -289,6 +293,7 @@ class Config:
             files=tuple(File(**file) for file in raw["files"]),
             tools=tuple(raw["tools"]),
             tools_version=raw.get("tools_version", 1),
+            transcript_version=raw.get("transcript_version", 1),
             limits=Limits(**raw["limits"]),
             active_deadline_s=raw["active_deadline_s"],
             on_unknown=UnknownPolicy(raw["on_unknown"]),
@@ -303,7 +308,14 @@ class Config:
         )
 
 
-_LATER: Final = {"git": None, "tools_version": 1, "fallbacks": (), "constraints": (), "rules": ()}
+_LATER: Final = {
+    "git": None,
+    "tools_version": 1,
+    "transcript_version": 1,
+    "fallbacks": (),
+    "constraints": (),
+    "rules": (),
+}
 _LATER_MODEL: Final = {
     "namespace": "",
     "headers": (),

@@ -9,7 +9,7 @@ and append-only messages.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -37,11 +37,16 @@ _SYSTEM = (
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The body of a model request and the digest of exactly these bytes. `turn`: the one it asks for."""
+    """The body of a model request and the digest of exactly these bytes. `turn`: the one it asks for.
+
+    `tokens` is an estimate of the prompt, `reply_tokens` of the room that the reply is left.
+    """
 
     turn: int
     digest: str
     body: str
+    tokens: int = 0
+    reply_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,15 @@ class History:
     """The newest sandbox that the model knows of."""
     text: str = ""
 
+    @classmethod
+    def of(cls, config: Config, model: ModelConfig | None = None) -> History:
+        """The conversation of a task before its first turn, as this endpoint is shown it.
+
+        No endpoint is the first one. One for each endpoint that is asked: what is left out
+        depends on its window.
+        """
+        return cls()
+
     def after(self, turn: Turn) -> History:
         """The history with the next complete turn."""
         lost = _told_of_loss(self.generation, turn.generation)
@@ -64,20 +78,38 @@ class History:
 
 
 def request(config: Config, turns: tuple[Turn, ...], generation: int) -> Request:
-    """The request for the turn after `turns`, all of which are complete."""
-    history = History()
+    """The request to the first endpoint for the turn after `turns`, all of which are complete."""
+    return request_after(config, told(config, turns), generation)
+
+
+def told(config: Config, turns: Iterable[Turn], model: ModelConfig | None = None) -> History:
+    """The conversation of complete turns from the first on, as this endpoint is shown it."""
+    history = History.of(config, model)
     for turn in turns:
         history = history.after(turn)
-    return request_after(config, history, generation)
+    return history
 
 
-def request_after(config: Config, history: History, generation: int) -> Request:
-    """The request for the turn after a history, when this is the current sandbox generation."""
+def request_after(
+    config: Config,
+    history: History,
+    generation: int,
+    model: ModelConfig | None = None,
+    squeeze: int = 0,
+) -> Request:
+    """The request for the turn after a history, when this is the current sandbox generation.
+
+    `model`: the endpoint that is asked, the first one where none is given. `squeeze`: 1 and 2 leave
+    out half and three quarters, after the server said that the conversation does not fit; the bytes
+    are those of no squeeze where nothing more can be left out.
+    """
+    model = model or config.model
     opening = ",".join(_opening(config))
     lost = "".join(f",{message}" for message in _told_of_loss(history.generation, generation))
-    closing = _closing(config.model, config.tools, config.tools_version)
+    closing = _closing(model, config.tools, config.tools_version)
     body = f'{{"messages":[{opening}{history.text}{lost}],{closing}'
-    return Request(turn=history.turns + 1, digest="sha256:" + sha256(body), body=body)
+    tokens = -(-len(body.encode()) // 3)
+    return Request(history.turns + 1, "sha256:" + sha256(body), body, tokens, 4096)
 
 
 def _opening(config: Config) -> Iterator[str]:
