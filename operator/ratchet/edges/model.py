@@ -14,43 +14,48 @@ after 5 s): a request on a connection that is just being closed would fail for n
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import json
 import time
-from collections.abc import Awaitable, Callable
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Self
 
 import aiohttp
+from multidict import CIMultiDict
 
 from ratchet.core.config import Engine, ModelConfig
 from ratchet.core.replies import FailureKind, ModelFailure, RawReply
-from ratchet.edges.model_answers import Unreadable, failure, read_failure, read_reply
+from ratchet.edges.access import Access, AccessMissing, Reach
+from ratchet.edges.model_answers import (
+    Unreadable,
+    failure,
+    read_failure,
+    read_reply,
+    tls_failure,
+    unanswered,
+)
 from ratchet.ports import ModelRequest, PortError
 
 MAX_ANSWER_BYTES = 8 * 2**20
 """Longest answer that is read. A long one of a large model has some 100 KiB."""
+MAX_ERROR_BYTES = 64 * 2**10
+"""What is read of an answer that is no reply; the rest of it says nothing more."""
 
 ABORT_TIMEOUT_S = 2.0
+ABORT_AGAIN_S = 1.0
+"""When an abort is repeated: one that overtakes its request finds nothing to end."""
 IDLE_CONNECTION_S = 4.0
-KEY_LIFE_S = 60.0
-"""How long a key is kept before its Secret is read again; a 401 or 403 ends it at once."""
-
-KeyReader = Callable[[str, str, str], Awaitable[str]]
-"""Reads a key from (namespace, Secret name, key in the Secret).
-
-Raises LookupError, with a sentence, if the Secret or the key in it is not there, and PortError if
-it cannot be read now.
-"""
 
 
 class ModelClient:
     """Calls model endpoints (ports.Model). One object for all tasks: it holds the connections."""
 
-    def __init__(self, read_key: KeyReader) -> None:
-        self._read_key = read_key
-        self._keys: dict[tuple[str, str, str], tuple[float, str]] = {}
+    def __init__(self, access: Access) -> None:
+        self._access = access
         self._session: aiohttp.ClientSession | None = None
         self._aborts: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         return self
@@ -65,6 +70,7 @@ class ModelClient:
 
     async def close(self) -> None:
         """Close all connections, after the aborts under way (at most 2 s)."""
+        self._closing.set()
         if self._aborts:
             await asyncio.wait(set(self._aborts), timeout=ABORT_TIMEOUT_S)
         if self._session is not None:
@@ -77,73 +83,88 @@ class ModelClient:
         Cancelling closes the connection at once and, at SGLang, ends the request on the engine
         too: it would otherwise notice the closed connection only at the next multiple of 4 s.
         """
-        config = request.config
+        config, begun = request.config, time.monotonic()
         try:
-            headers = await self._headers(request)
-        except LookupError as err:
-            # Not str(err): a KeyError's would put quotes round the sentence.
-            why = " ".join(str(arg) for arg in err.args)
-            return failure(FailureKind.CONFIGURATION, config, f"has no key: {why}")
+            reach = await self._access.of(config, request.namespace)
+        except AccessMissing as err:
+            return failure(FailureKind.CONFIGURATION, config, f"cannot be asked: {err}")
         except PortError as err:
             return failure(
                 FailureKind.RETRY, config, f"was not asked, because its key cannot be read: {err}"
             )
-        try:
-            answer = await self._post(request, headers)
-        except asyncio.CancelledError:
-            self._abort(request, headers)
-            raise
-        except TimeoutError:
-            self._abort(request, headers)
-            return failure(FailureKind.RETRY, config, _too_slow(config))
-        except (aiohttp.InvalidURL, aiohttp.ClientSSLError) as err:
-            return failure(FailureKind.CONFIGURATION, config, f"cannot be reached: {_name(err)}")
-        except aiohttp.ClientError as err:
-            return failure(FailureKind.RETRY, config, f"did not answer: {_name(err)}")
-        if isinstance(answer, ModelFailure) and answer.status in (401, 403):
-            self._keys.pop(_key_place(request), None)
-        return answer
+        answer = await self._send(request, reach)
+        if isinstance(answer, RawReply):
+            return answer
+        if _may_be_outdated(answer):
+            answer = await self._look_again(request, reach, begun, answer)
+        return dataclasses.replace(answer, message=reach.hide(answer.message))
 
-    async def _post(
-        self, request: ModelRequest, headers: dict[str, str]
-    ) -> RawReply | ModelFailure:
+    async def _send(self, request: ModelRequest, reach: Reach) -> RawReply | ModelFailure:
+        """One try. Whatever leaves the engine at work on it for nothing is followed by an abort."""
         config = request.config
-        timeout = aiohttp.ClientTimeout(
-            total=config.total_timeout_s, connect=config.connect_timeout_s
-        )
-        url = f"{config.url.rstrip('/')}/chat/completions"
-        async with self._open_session().post(
-            url, data=_body(request), headers=headers, timeout=timeout, allow_redirects=False
-        ) as response:
-            try:
-                raw = await _read(response.content)
-                if response.status == 200:
-                    return read_reply(raw, config)
-            except Unreadable as err:
-                return failure(FailureKind.RETRY, config, f"answered what cannot be read: {err}")
-            return read_failure(response.status, raw, response.headers.get("Retry-After"), config)
+        try:
+            return await self._post(request, reach)
+        except asyncio.CancelledError:
+            self._abort(request, reach)
+            raise
+        except aiohttp.ConnectionTimeoutError:
+            what = f"did not let itself be connected to within {config.connect_timeout_s:g} s"
+            return failure(FailureKind.RETRY, config, what)
+        except TimeoutError as err:
+            self._abort(request, reach)
+            what = str(err) or f"did not answer within {config.total_timeout_s:g} s"
+            return failure(FailureKind.RETRY, config, what)
+        except aiohttp.ClientSSLError as err:
+            return tls_failure(err, config, config.namespace or request.namespace)
+        except aiohttp.ClientConnectorError as err:
+            return unanswered(err, config)
+        except (aiohttp.InvalidURL, UnicodeError) as err:
+            # A UnicodeError is a host name that no resolver takes (a label over 63 characters).
+            what = f"has a URL that cannot be asked ({type(err).__name__})"
+            return failure(FailureKind.CONFIGURATION, config, what)
+        except aiohttp.ClientError as err:
+            self._abort(request, reach)
+            return unanswered(err, config)
 
-    async def _headers(self, request: ModelRequest) -> dict[str, str]:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if request.config.secret_name:
-            headers["Authorization"] = f"Bearer {await self._key(request)}"
-        if request.config.engine is Engine.SGLANG:
-            headers["x-smg-routing-key"] = request.routing_key
-        return headers
+    async def _post(self, request: ModelRequest, reach: Reach) -> RawReply | ModelFailure:
+        config = request.config
+        try:
+            async with (
+                asyncio.timeout(None) as first_byte,
+                self._open_session().post(
+                    f"{config.url.rstrip('/')}/chat/completions",
+                    data=_body(request),
+                    headers=_headers(request, reach),
+                    timeout=aiohttp.ClientTimeout(
+                        total=config.total_timeout_s, connect=config.connect_timeout_s
+                    ),
+                    ssl=reach.tls,
+                    allow_redirects=False,
+                    trace_request_ctx=(first_byte, config.first_byte_timeout_s),
+                ) as response,
+            ):
+                first_byte.reschedule(None)
+                return await _answer(response, config)
+        except TimeoutError as err:
+            if first_byte.expired():
+                what = f"sent no first byte of an answer within {config.first_byte_timeout_s:g} s"
+                raise TimeoutError(what) from err
+            raise
 
-    async def _key(self, request: ModelRequest) -> str:
-        place = _key_place(request)
-        known = self._keys.get(place)
-        if known is not None and known[0] > time.monotonic():
-            return known[1]
-        key = (await self._read_key(*place)).strip()
-        if not key or not key.isprintable() or not key.isascii():
-            raise LookupError(
-                f"key {place[2]!r} of Secret {place[0]}/{place[1]} is empty or is not one line of "
-                "printable ASCII; write the key into it again"
-            )
-        self._keys[place] = (time.monotonic() + KEY_LIFE_S, key)
-        return key
+    async def _look_again(
+        self, request: ModelRequest, reach: Reach, begun: float, refusal: ModelFailure
+    ) -> ModelFailure:
+        """A refusal of a key or a CA that was replaced meanwhile is to be tried again."""
+        try:
+            newer = await self._access.of(request.config, request.namespace, newer_than=begun)
+        except (AccessMissing, PortError):
+            # What the server said is said; the next request names what is missing by then.
+            return refusal
+        if newer == reach:
+            self._access.forget(request.config, request.namespace)
+            return refusal
+        what = "was asked with a key or a CA that was replaced meanwhile"
+        return failure(FailureKind.RETRY, request.config, what, refusal.status)
 
     def _open_session(self) -> aiohttp.ClientSession:
         """The session, made on first use because it belongs to the running event loop."""
@@ -151,36 +172,83 @@ class ModelClient:
             # No bound on connections: how many requests may run is decided elsewhere, and a wait
             # in a pool would count as connect time.
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_S)
+            trace = aiohttp.TraceConfig()
+            trace.on_request_headers_sent.append(_start_first_byte)
             self._session = aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar()
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[trace]
             )
         return self._session
 
-    def _abort(self, request: ModelRequest, headers: dict[str, str]) -> None:
+    def _abort(self, request: ModelRequest, reach: Reach) -> None:
         """Tell SGLang to drop the request, in the background, so that a cancel is not held up."""
         if request.config.engine is not Engine.SGLANG or self._session is None:
             return
-        task = asyncio.create_task(self._post_abort(self._session, request, headers))
+        task = asyncio.create_task(self._abort_twice(self._session, request, reach))
         self._aborts.add(task)
         task.add_done_callback(self._aborts.discard)
 
-    async def _post_abort(
-        self, session: aiohttp.ClientSession, request: ModelRequest, headers: dict[str, str]
+    async def _abort_twice(
+        self, session: aiohttp.ClientSession, request: ModelRequest, reach: Reach
     ) -> None:
-        root = request.config.url.rstrip("/").removesuffix("/v1")
-        try:
-            async with session.post(
-                f"{root}/abort_request",
-                json={"rid": request.rid},
-                headers=headers,
-                timeout=aiohttp.ClientTimeout(total=ABORT_TIMEOUT_S),
-                allow_redirects=False,
-            ):
-                pass
-        except (aiohttp.ClientError, TimeoutError):
-            # The connection is closed already, which frees the engine within 4 s. The abort only
-            # makes that sooner, and routers do not pass it on (404).
+        await _post_abort(session, request, reach)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ABORT_AGAIN_S):
+                await self._closing.wait()
+        await _post_abort(session, request, reach)
+
+
+async def _start_first_byte(
+    _session: aiohttp.ClientSession,
+    context: SimpleNamespace,
+    _params: aiohttp.TraceRequestHeadersSentParams,
+) -> None:
+    """The request is on its way: from now on the first byte of its answer is waited for."""
+    if context.trace_request_ctx is not None:
+        limit, seconds = context.trace_request_ctx
+        if seconds is not None:
+            limit.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
+async def _post_abort(session: aiohttp.ClientSession, request: ModelRequest, reach: Reach) -> None:
+    root = request.config.url.rstrip("/").removesuffix("/v1")
+    try:
+        async with session.post(
+            f"{root}/abort_request",
+            json={"rid": request.rid},
+            headers=reach.admin_headers,
+            timeout=aiohttp.ClientTimeout(total=ABORT_TIMEOUT_S),
+            ssl=reach.tls,
+            allow_redirects=False,
+        ):
             pass
+    except (aiohttp.ClientError, TimeoutError):
+        # The connection is closed already, which frees the engine within 4 s. The abort only
+        # makes that sooner, and routers do not pass it on (404).
+        pass
+
+
+async def _answer(response: aiohttp.ClientResponse, config: ModelConfig) -> RawReply | ModelFailure:
+    retry_after = response.headers.get("Retry-After")
+    if response.status != 200:
+        raw = await _read_error(response.content)
+        return read_failure(response.status, raw, retry_after, config)
+    try:
+        return read_reply(await _read(response.content), config)
+    except Unreadable as err:
+        return failure(FailureKind.RETRY, config, f"answered what cannot be read: {err}")
+
+
+async def _read_error(stream: aiohttp.StreamReader) -> bytes:
+    """The beginning of the body. The status counts also where the body is cut or compressed wrongly."""
+    raw = b""
+    try:
+        async for chunk in stream.iter_any():
+            raw += chunk
+            if len(raw) >= MAX_ERROR_BYTES:
+                break
+    except aiohttp.ClientError:
+        pass
+    return raw[:MAX_ERROR_BYTES]
 
 
 async def _read(stream: aiohttp.StreamReader) -> bytes:
@@ -203,17 +271,14 @@ def _body(request: ModelRequest) -> bytes:
     return f"{request.body.rstrip().removesuffix('}')},{extra[1:]}".encode()
 
 
-def _key_place(request: ModelRequest) -> tuple[str, str, str]:
-    return request.namespace, request.config.secret_name, request.config.secret_key
+def _headers(request: ModelRequest, reach: Reach) -> CIMultiDict[str]:
+    headers = reach.headers
+    headers["Content-Type"] = "application/json"
+    if request.config.engine is Engine.SGLANG:
+        headers["x-smg-routing-key"] = request.routing_key
+    return headers
 
 
-def _name(err: Exception) -> str:
-    text = str(err)
-    return f"{type(err).__name__}: {text}" if text else type(err).__name__
-
-
-def _too_slow(config: ModelConfig) -> str:
-    return (
-        f"did not connect within {config.connect_timeout_s:g} s or did not answer within "
-        f"{config.total_timeout_s:g} s"
-    )
+def _may_be_outdated(refusal: ModelFailure) -> bool:
+    """Whether a key or a CA was refused, which may have been replaced since it was read."""
+    return refusal.kind is FailureKind.CONFIGURATION and refusal.status in (None, 401, 403)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import aiohttp
 from yarl import URL
 
 from ratchet.core.config import ModelConfig
@@ -23,12 +25,17 @@ _MAX_SAID = 500
 _MAX_COUNT = 2**40
 """More tokens than this are not believed, so that sums stay within what can be stored."""
 _MAX_RETRY_AFTER_S = 3600.0
+_OTHER_NAME = (62, 64)
+"""X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL."""
 # SGLang: "longer than the model's context length", "maximum context length", "exceeds the maximum
 # allowed length" (recorded); OpenAI: code context_length_exceeded; others: "context window".
 _CONTEXT = re.compile(
     r"context[ _](length|window|size)|maximum allowed length|prompt is too long|too many tokens",
     re.IGNORECASE,
 )
+# The request itself takes longer than the server lets one run (SGLang, recorded: 503). Waiting as
+# for a full queue, uncounted, would repeat it for ever.
+_TOO_LONG = "running timeout"
 # The engine still works on an attempt of a lost connection (recorded: 400).
 _DUPLICATE = "Duplicate request ID"
 
@@ -46,7 +53,7 @@ _ADVICE = {
         "The server does not accept this request: see that it serves chat completions with tools "
         "for this model"
     ),
-    FailureKind.CONFIGURATION: "Correct the ModelEndpoint or its Secret",
+    FailureKind.CONFIGURATION: "Correct the ModelEndpoint, its Secret or its CA",
 }
 
 
@@ -73,6 +80,52 @@ def _shown(url: str) -> str:
         return str(URL(url).with_user(None))
     except ValueError:
         return "a URL that cannot be parsed"
+
+
+def unanswered(error: Exception, config: ModelConfig) -> ModelFailure:
+    """No answer, for a reason that may pass."""
+    text = str(error)
+    name = type(error).__name__
+    return failure(
+        FailureKind.RETRY,
+        config,
+        f"did not answer: {name}: {text}" if text else f"did not answer: {name}",
+    )
+
+
+def tls_failure(error: aiohttp.ClientSSLError, config: ModelConfig, namespace: str) -> ModelFailure:
+    """No TLS with the server. `namespace` is that of its CA.
+
+    What a person must put right is CONFIGURATION; a handshake that was cut off may succeed next time.
+    """
+    cause = (
+        error.certificate_error
+        if isinstance(error, aiohttp.ClientConnectorCertificateError)
+        else error.os_error
+    )
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return failure(FailureKind.CONFIGURATION, config, _untrusted(cause, config, namespace))
+    if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+        return unanswered(error, config)
+    reason = getattr(cause, "reason", None) or type(cause).__name__
+    what = f"does not speak TLS that can be used ({reason}): is its URL one of http, not https?"
+    return failure(FailureKind.CONFIGURATION, config, what)
+
+
+def _untrusted(cause: ssl.SSLCertVerificationError, config: ModelConfig, namespace: str) -> str:
+    said = cause.verify_message
+    if cause.verify_code in _OTHER_NAME:
+        return f"has a certificate for another name ({said}): use a URL with a name that is in it"
+    if not config.ca_config_map:
+        return (
+            f"has a certificate that no authority known to the operator vouches for ({said}): name "
+            "a ConfigMap with the certificate of its CA in caConfigMapRef"
+        )
+    key = config.ca_key or "ca.crt"
+    return (
+        f"has a certificate that key {key!r} of ConfigMap {namespace}/{config.ca_config_map} does not "
+        f"vouch for ({said}): write the certificate of the CA that signed it there"
+    )
 
 
 def read_reply(raw: bytes, config: ModelConfig) -> RawReply | ModelFailure:
@@ -112,7 +165,7 @@ def read_failure(
 
 
 def _kind(status: int, said: str) -> FailureKind:
-    if status in (429, 503):
+    if status == 429 or (status == 503 and _TOO_LONG not in said):
         return FailureKind.WAIT
     if status >= 500 or status == 408 or (status == 400 and _DUPLICATE in said):
         return FailureKind.RETRY

@@ -19,6 +19,7 @@ from ratchet.api import names
 from ratchet.build.settings import SandboxSettings
 from ratchet.core import events as e
 from ratchet.core.state import State
+from ratchet.edges.access import Access
 from ratchet.edges.claim import KubeJournals
 from ratchet.edges.discovery import NotServed, expect_kinds
 from ratchet.edges.kube import Kube, KubeConfigError
@@ -87,7 +88,7 @@ def with_failpoints(faults: Faults | None) -> Callable[[World], World]:
 
 async def operate(settings: Settings, around: Callable[[World], World] = unchanged) -> None:
     """The operator from its start to its graceful end. `around` may put measuring ports around ours."""
-    async with await Kube.connect() as api, ModelClient(KeyReader(api)) as model:
+    async with await Kube.connect() as api, ModelClient(Access(KeyReader(api))) as model:
         freshness = Freshness()
         sandboxes = KubeSandboxes(api, _sandbox_settings(settings))
         leadership = Leadership(LeaseLock(api, settings.namespace, settings.lease, settings.pod))

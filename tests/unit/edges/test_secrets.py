@@ -1,4 +1,4 @@
-"""Keys of model endpoints out of Secrets."""
+"""Secrets and ConfigMaps that endpoints name."""
 
 from __future__ import annotations
 
@@ -12,44 +12,46 @@ from ratchet.ports import PortError
 
 
 class Answers:
-    """An API server that says one thing."""
+    """An API server that says one thing, and notes what it was asked for."""
 
     def __init__(self, answer: dict[str, Any] | Exception) -> None:
         self.answer = answer
+        self.asked = ""
 
     async def request(self, method: str, path: str, *args: Any, **more: Any) -> dict[str, Any]:
-        assert (method, path) == ("GET", "/api/v1/namespaces/space/secrets/keys")
+        self.asked = f"{method} {path}"
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
 
-async def read(answer: dict[str, Any] | Exception) -> str:
-    return await KeyReader(Answers(answer))("space", "keys", "token")
+def coded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
-def secret(data: bytes) -> dict[str, Any]:
-    return {"data": {"token": base64.b64encode(data).decode()}}
+async def test_the_texts_of_a_secret_are_read_and_what_is_no_text_is_left_out() -> None:
+    api = Answers({"data": {"token": coded(b"s3cret\n"), "odd": coded(b"\xff\xfe")}})
+    assert await KeyReader(api).secret("space", "keys") == {"token": "s3cret\n"}
+    assert api.asked == "GET /api/v1/namespaces/space/secrets/keys"
 
 
-async def test_a_key_is_read_without_the_newline_that_editors_add() -> None:
-    assert await read(secret(b"s3cret\n")) == "s3cret"
+async def test_the_texts_of_a_config_map_are_read() -> None:
+    api = Answers({"data": {"ca.crt": "PEM"}, "binaryData": {"x": "AA=="}})
+    assert await KeyReader(api).config_map("space", "ca") == {"ca.crt": "PEM"}
+    assert api.asked == "GET /api/v1/namespaces/space/configmaps/ca"
 
 
-@pytest.mark.parametrize(
-    ("answer", "says"),
-    [
-        (ApiError(404, "NotFound", "no"), "create it with the key 'token'"),
-        ({"data": {"other": "eA=="}}, "has no key 'token'"),
-        ({}, "has no key 'token'"),
-        (secret(b"\xff\xfe"), "is not text"),
-    ],
-)
-async def test_what_a_person_must_mend_is_a_lookup_error(
-    answer: dict[str, Any] | Exception, says: str
-) -> None:
-    with pytest.raises(LookupError, match=says):
-        await read(answer)
+async def test_an_empty_object_has_no_texts() -> None:
+    assert await KeyReader(Answers({})).secret("space", "keys") == {}
+    assert await KeyReader(Answers({})).config_map("space", "ca") == {}
+
+
+async def test_what_does_not_exist_is_a_lookup_error_that_says_to_create_it() -> None:
+    reader = KeyReader(Answers(ApiError(404, "NotFound", "no")))
+    with pytest.raises(LookupError, match="there is no Secret space/keys: create it"):
+        await reader.secret("space", "keys")
+    with pytest.raises(LookupError, match="there is no ConfigMap space/ca: create it"):
+        await reader.config_map("space", "ca")
 
 
 @pytest.mark.parametrize(
@@ -57,4 +59,4 @@ async def test_what_a_person_must_mend_is_a_lookup_error(
 )
 async def test_what_may_pass_is_a_port_error(failure: Exception) -> None:
     with pytest.raises(PortError, match="Secret space/keys cannot be read"):
-        await read(failure)
+        await KeyReader(Answers(failure)).secret("space", "keys")

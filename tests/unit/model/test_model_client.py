@@ -5,72 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
-from ratchet.core.config import Engine, ModelConfig
-from ratchet.core.keys import canonical, sha256
+from ratchet.core.config import Engine
+from ratchet.core.keys import sha256
 from ratchet.core.replies import FailureKind, ModelFailure, RawCall, RawReply, Usage
+from ratchet.edges.access import Access
 from ratchet.edges.model import ModelClient
-from ratchet.ports import JournalAway, Model, ModelRequest
-from sglang_fake import FakeSGLang, Settings, check_script
+from ratchet.ports import JournalAway, Model
 
-TOOLS = [{"type": "function", "function": {"name": "bash", "parameters": {"type": "object"}}}]
-BODY = canonical({"messages": [{"role": "user", "content": "Mend it."}], "tools": TOOLS})
-
-
-class Secrets:
-    """Keys by (namespace, Secret, key); counts the reads."""
-
-    def __init__(self, **keys: str) -> None:
-        self.keys = keys
-        self.reads = 0
-
-    async def read(self, namespace: str, secret: str, key: str) -> str:
-        self.reads += 1
-        if secret not in self.keys:
-            raise LookupError(f"Secret {namespace}/{secret} does not exist")
-        return self.keys[secret]
+from tests.unit.model.asking import (
+    BODY,
+    Objects,
+    client_of,
+    failure,
+    fake,
+    other_server,
+    reply,
+    request_to,
+)
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[ModelClient]:
-    async with ModelClient(Secrets(good="sk-test").read) as client:
+    async with client_of(good={"key": "sk-test"}) as client:
         yield client
-
-
-def fake(turn: dict[str, Any], **changes: Any) -> FakeSGLang:
-    script = check_script({"conversations": [{"turns": [turn], "loop": True}]})
-    return FakeSGLang(script, Settings(keep_bodies=True, **changes))
-
-
-def other_server(body: object, status: int = 200, **headers: str) -> FakeSGLang:
-    """A server that answers with exactly this body."""
-    return fake({"error": {"status": status, "body": body, "headers": headers}})
-
-
-def request_to(url: str, body: str = BODY, rid: str = "r-1", **config: Any) -> ModelRequest:
-    known = {"endpoint": "main", "url": url, "model": "m", "engine": Engine.SGLANG}
-    return ModelRequest(
-        config=ModelConfig(**{**known, **config}),
-        namespace="team-a",
-        body=body,
-        rid=rid,
-        routing_key="task-uid",
-    )
-
-
-async def reply(client: ModelClient, server: FakeSGLang, **config: Any) -> RawReply:
-    answer = await client.ask(request_to(server.base_url, **config))
-    assert isinstance(answer, RawReply), answer
-    return answer
-
-
-async def failure(client: ModelClient, server: FakeSGLang, **config: Any) -> ModelFailure:
-    answer = await client.ask(request_to(server.base_url, **config))
-    assert isinstance(answer, ModelFailure), answer
-    return answer
 
 
 async def test_a_reply_brings_text_reasoning_calls_usage_and_model(client: ModelClient) -> None:
@@ -103,7 +64,7 @@ async def test_sglang_gets_rid_routing_key_and_cache_salt_beside_the_body(
     client: ModelClient,
 ) -> None:
     async with fake({"reply": {}}) as server:
-        await reply(client, server)
+        await reply(client, server.base_url)
         (seen,) = server.requests
     assert (seen.rid, seen.key, seen.cache_salt) == ("r-1", "task-uid", "team-a")
     assert seen.digest == f"sha256:{sha256(BODY)}"
@@ -111,37 +72,40 @@ async def test_sglang_gets_rid_routing_key_and_cache_salt_beside_the_body(
 
 async def test_another_engine_gets_the_body_alone(client: ModelClient) -> None:
     async with fake({"reply": {}}) as server:
-        await reply(client, server, engine=Engine.OPENAI)
+        await reply(client, server.base_url, engine=Engine.OPENAI)
         (seen,) = server.requests
     assert seen.body == json.loads(BODY)
     assert seen.key == ""
 
 
 async def test_the_key_of_the_secret_is_sent_and_read_once(client: ModelClient) -> None:
-    secrets = Secrets(good=" sk-test\n")
-    async with ModelClient(secrets.read) as keyed, fake({"reply": {}}, api_key="sk-test") as server:
+    secrets = Objects(good={"key": " sk-test\n"})
+    async with (
+        ModelClient(Access(secrets)) as keyed,
+        fake({"reply": {}}, api_key="sk-test") as server,
+    ):
         for rid in ("r-1", "r-2"):
             request = request_to(server.base_url, rid=rid, secret_name="good", secret_key="key")
             assert isinstance(await keyed.ask(request), RawReply)
-    assert secrets.reads == 1
+    assert secrets.reads == [("Secret", "team-a", "good")]
 
 
 async def test_a_wrong_key_is_a_configuration_failure_and_read_again_next_time() -> None:
-    secrets = Secrets(main="wrong")
-    async with ModelClient(secrets.read) as client, fake({"reply": {}}, api_key="k") as server:
+    secrets = Objects(main={"key": "a-wrong-one"})
+    async with ModelClient(Access(secrets)) as client, fake({"reply": {}}, api_key="k") as server:
         config = {"secret_name": "main", "secret_key": "key"}
-        failed = await failure(client, server, **config)
-        secrets.keys["main"] = "k"
-        await reply(client, server, **config)
+        failed = await failure(client, server.base_url, **config)
+        secrets.objects["main"] = {"key": "k"}
+        await reply(client, server.base_url, **config)
     assert (failed.kind, failed.status) == (FailureKind.CONFIGURATION, 401)
-    assert "Unauthorized" in failed.message and "wrong" not in failed.message
-    assert "Correct the ModelEndpoint or its Secret." in failed.message
+    assert "Unauthorized" in failed.message and "a-wrong-one" not in failed.message
+    assert "Correct the ModelEndpoint, its Secret or its CA." in failed.message
 
 
 @pytest.mark.parametrize("key", ["", "two\nlines", "ümlaut"])
 async def test_a_key_that_cannot_be_sent_is_a_configuration_failure(key: str) -> None:
-    async with ModelClient(Secrets(main=key).read) as client, fake({"reply": {}}) as server:
-        failed = await failure(client, server, secret_name="main", secret_key="key")
+    async with client_of(main={"key": key}) as client, fake({"reply": {}}) as server:
+        failed = await failure(client, server.base_url, secret_name="main", secret_key="key")
         assert server.requests == []
     assert failed.kind is FailureKind.CONFIGURATION
     assert "Secret team-a/main" in failed.message
@@ -151,14 +115,15 @@ async def test_a_missing_secret_is_a_configuration_failure(client: ModelClient) 
     failed = await client.ask(request_to("http://127.0.0.1:9/v1", secret_name="none"))
     assert isinstance(failed, ModelFailure)
     assert failed.kind is FailureKind.CONFIGURATION
-    assert "Secret team-a/none does not exist" in failed.message
+    assert "there is no Secret team-a/none: create it" in failed.message
 
 
 async def test_a_secret_that_cannot_be_read_now_is_tried_again() -> None:
-    async def away(namespace: str, secret: str, key: str) -> str:
-        raise JournalAway("the API server does not answer")
+    class Away(Objects):
+        async def secret(self, namespace: str, name: str) -> Mapping[str, str]:
+            raise JournalAway("the API server does not answer")
 
-    async with ModelClient(away) as client:
+    async with ModelClient(Access(Away())) as client:
         failed = await client.ask(request_to("http://127.0.0.1:9/v1", secret_name="any"))
     assert isinstance(failed, ModelFailure)
     assert failed.kind is FailureKind.RETRY
@@ -168,7 +133,9 @@ async def test_a_secret_that_cannot_be_read_now_is_tried_again() -> None:
     ("kind", "meaning", "status"),
     [
         ("queue_full", FailureKind.WAIT, 503),
-        ("running_timeout", FailureKind.WAIT, 503),
+        ("waiting_timeout", FailureKind.WAIT, 503),
+        ("preempted", FailureKind.WAIT, 503),
+        ("running_timeout", FailureKind.RETRY, 503),
         ("rate_limited", FailureKind.WAIT, 429),
         ("internal", FailureKind.RETRY, 500),
         ("bad_json", FailureKind.RETRY, None),
@@ -183,7 +150,7 @@ async def test_each_fault_is_classed_by_who_must_act(
     client: ModelClient, kind: str, meaning: FailureKind, status: int | None
 ) -> None:
     async with fake({"error": {"kind": kind}}) as server:
-        failed = await failure(client, server)
+        failed = await failure(client, server.base_url)
         assert len(server.requests) == 1, "the client never retries by itself"
     assert (failed.kind, failed.status) == (meaning, status)
     assert failed.message.startswith(f'The model endpoint "main" ({server.base_url}) ')
@@ -212,7 +179,7 @@ async def test_each_status_is_classed_by_who_must_act(
     client: ModelClient, status: int, body: object, meaning: str
 ) -> None:
     async with other_server(body, status) as server:
-        failed = await failure(client, server)
+        failed = await failure(client, server.base_url)
     assert (failed.kind, failed.status) == (FailureKind(meaning), status)
 
 
@@ -220,7 +187,7 @@ async def test_the_words_of_the_server_are_passed_on_in_one_short_line(
     client: ModelClient,
 ) -> None:
     async with other_server({"detail": "a\nb" + "x" * 2000}, 500) as server:
-        failed = await failure(client, server)
+        failed = await failure(client, server.base_url)
     assert "answered 500: a bxx" in failed.message
     assert "\n" not in failed.message and len(failed.message) < 800
 
@@ -233,7 +200,7 @@ async def test_retry_after_is_read_as_seconds(
     client: ModelClient, header: str, seconds: float | None
 ) -> None:
     async with other_server("", 503, **{"Retry-After": header}) as server:
-        failed = await failure(client, server)
+        failed = await failure(client, server.base_url)
     assert (failed.kind, failed.retry_after_s) == (FailureKind.WAIT, seconds)
 
 
@@ -250,7 +217,7 @@ async def test_a_server_that_does_not_answer_in_time_is_aborted_and_tried_again(
     client: ModelClient,
 ) -> None:
     async with fake({"error": {"kind": "hang"}}) as server:
-        failed = await failure(client, server, total_timeout_s=0.1)
+        failed = await failure(client, server.base_url, total_timeout_s=0.1)
         await server.wait_until(lambda seen: seen[0].left is not None, 2)
         assert server.requests[0].outcome == "aborted"
     assert failed.kind is FailureKind.RETRY
@@ -286,28 +253,12 @@ async def test_cancelling_a_request_to_another_engine_closes_the_connection(
         assert server.requests[0].outcome == "disconnected"
 
 
-async def test_an_abort_that_fails_does_not_disturb_the_cancel() -> None:
-    """With an admin key the engine refuses the abort; the closed connection has to do."""
-    secrets = Secrets(main="k")
-    options: dict[str, Any] = {"api_key": "k", "admin_api_key": "a", "disconnect_poll_s": 0.3}
-    async with fake({"reply": {}, "delay_s": 60}, **options) as server:
-        async with ModelClient(secrets.read) as client:
-            request = request_to(server.base_url, secret_name="main", secret_key="key")
-            asking = asyncio.create_task(client.ask(request))
-            await server.wait_until(lambda _: server.in_flight == 1)
-            asking.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await asking
-        await server.wait_until(lambda seen: seen[0].left is not None, 2)
-        assert server.requests[0].outcome == "disconnected"
-
-
 async def test_an_answer_over_the_bound_is_not_kept_in_memory(
     client: ModelClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ratchet.edges.model.MAX_ANSWER_BYTES", 1000)
     async with fake({"reply": {"content": "x" * 2000}}) as server:
-        failed = await failure(client, server)
+        failed = await failure(client, server.base_url)
     assert failed.kind is FailureKind.RETRY
     assert "longer than 1000 bytes" in failed.message
 
@@ -315,7 +266,7 @@ async def test_an_answer_over_the_bound_is_not_kept_in_memory(
 async def test_text_that_is_not_clean_utf8_is_made_so(client: ModelClient) -> None:
     said = {"content": "a\ud800b 😀", "tool_calls": [{"name": "bash", "arguments": "\udfff"}]}
     async with fake({"reply": said}) as server:
-        answer = await reply(client, server)
+        answer = await reply(client, server.base_url)
     assert (answer.content, answer.calls) == ("a?b 😀", (RawCall("bash", "?"),))
 
 
@@ -339,7 +290,7 @@ async def test_messages_of_other_servers_are_understood(
     client: ModelClient, message: dict[str, Any], wanted: RawReply
 ) -> None:
     async with other_server({"choices": [{"message": message}]}) as server:
-        assert await reply(client, server, engine=Engine.OPENAI) == wanted
+        assert await reply(client, server.base_url, engine=Engine.OPENAI) == wanted
 
 
 @pytest.mark.parametrize(
@@ -357,7 +308,7 @@ async def test_usage_may_lack_its_details(
 ) -> None:
     body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage}
     async with other_server(body) as server:
-        assert (await reply(client, server)).usage == wanted
+        assert (await reply(client, server.base_url)).usage == wanted
 
 
 @pytest.mark.parametrize(
@@ -376,7 +327,7 @@ async def test_a_200_without_a_reply_is_a_failure(
     client: ModelClient, body: object, kind: FailureKind
 ) -> None:
     async with other_server(body) as server:
-        assert (await failure(client, server)).kind is kind
+        assert (await failure(client, server.base_url)).kind is kind
 
 
 async def test_one_connection_serves_many_turns(client: ModelClient) -> None:
