@@ -6,13 +6,14 @@ this package says what is checked against those recordings and what is stricter 
 
 from sglang_fake.script import Script, ScriptError, check_script, load_script, parse_script
 from sglang_fake.server import FakeSGLang
-from sglang_fake.settings import Settings
+from sglang_fake.settings import Settings, ToolCallParser
 
 __all__ = [
     "FakeSGLang",
     "Script",
     "ScriptError",
     "Settings",
+    "ToolCallParser",
     "check_script",
     "load_script",
     "parse_script",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from sglang_fake.script import ScriptError, load_script
 from sglang_fake.server import FakeSGLang
-from sglang_fake.settings import Settings
+from sglang_fake.settings import Settings, ToolCallParser
 
 _DEFAULT = Settings()
 
@@ -26,9 +27,33 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--context-length", type=int, default=_DEFAULT.context_length)
     p.add_argument("--max-total-tokens", type=int, default=_DEFAULT.max_total_tokens)
     p.add_argument(
-        "--max-running", "--max-running-requests", type=int, default=_DEFAULT.max_running
+        *("--slots", "--max-running", "--max-running-requests"),
+        dest="max_running",
+        type=int,
+        default=_DEFAULT.max_running,
+        help="requests that run at a time; others wait (%(default)s)",
     )
-    p.add_argument("--max-queued", "--max-queued-requests", type=int, default=None)
+    p.add_argument(
+        *("--max-queued", "--max-queued-requests"),
+        dest="max_queued",
+        type=int,
+        default=None,
+        help="requests that may wait, the next one gets 503 (any number)",
+    )
+    p.add_argument(
+        *("--latency", "--latency-s"),
+        dest="latency_s",
+        type=float,
+        default=_DEFAULT.latency_s,
+        help="seconds that the model takes in a turn whose script does not say (%(default)s)",
+    )
+    p.add_argument(
+        "--tool-call-parser",
+        type=ToolCallParser,
+        choices=list(ToolCallParser),
+        default=_DEFAULT.tool_call_parser,
+        help="for replies that are given as text (%(default)s)",
+    )
     p.add_argument("--api-key", default=None, help="key that clients must send")
     p.add_argument("--admin-api-key", default=None, help="key that /abort_request then wants")
     p.add_argument(
@@ -42,8 +67,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--no-cache-report", action="store_true", help="leave cached tokens out")
     p.add_argument("--disconnect-poll-s", type=float, default=_DEFAULT.disconnect_poll_s)
     p.add_argument("--health-delay-s", type=float, default=_DEFAULT.health_delay_s)
+    p.add_argument("--health-timeout-s", type=float, default=_DEFAULT.health_timeout_s)
+    p.add_argument("--crash-linger-s", type=float, default=_DEFAULT.crash_linger_s)
     p.add_argument("--warmup-s", type=float, default=0.0, help="not ready for so long at first")
-    p.add_argument("--drain-linger-s", type=float, default=1.0, help="shortest drain (%(default)s)")
+    p.add_argument(
+        "--drain-linger-s",
+        type=float,
+        default=_DEFAULT.drain_linger_s,
+        help="shortest drain (%(default)s)",
+    )
     p.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return p
 
@@ -56,6 +88,8 @@ def settings_of(args: argparse.Namespace) -> Settings:
         max_total_tokens=args.max_total_tokens,
         max_running=args.max_running,
         max_queued=args.max_queued,
+        latency_s=args.latency_s,
+        tool_call_parser=args.tool_call_parser,
         api_key=args.api_key,
         admin_api_key=args.admin_api_key,
         strict=not args.no_strict,
@@ -63,34 +97,42 @@ def settings_of(args: argparse.Namespace) -> Settings:
         cache_report=not args.no_cache_report,
         disconnect_poll_s=args.disconnect_poll_s,
         health_delay_s=args.health_delay_s,
+        health_timeout_s=args.health_timeout_s,
+        crash_linger_s=args.crash_linger_s,
+        drain_linger_s=args.drain_linger_s,
         warmup_s=args.warmup_s,
     )
 
 
-async def serve(fake: FakeSGLang, drain_linger_s: float) -> None:
-    """Listen until SIGTERM or SIGINT, then drain."""
-    told = asyncio.Event()
+async def serve(fake: FakeSGLang) -> None:
+    """Listen until SIGTERM, SIGINT or the script ends it; SIGTERM and SIGINT drain."""
     loop = asyncio.get_running_loop()
+
+    def told() -> None:
+        print("fake SGLang drains", flush=True)
+        fake.begin_drain()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
+        loop.add_signal_handler(number, told)
     await fake.start()
     print(f"fake SGLang listens on {fake.url}", flush=True)
-    await told.wait()
-    print("fake SGLang drains", flush=True)
-    await fake.drain(drain_linger_s)
+    await fake.ended.wait()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run; the exit code is 0 after a drain, 2 if the script or the port cannot be used."""
+    """Run; the exit code is 0 after a drain, 2 if the script or the port cannot be used. After a
+    crash the process kills itself, as SGLang's does."""
     args = parser().parse_args(argv)
     logging.basicConfig(level=args.log_level.upper(), format="%(asctime)s %(message)s")
     try:
         script = load_script(args.script)
         fake = FakeSGLang(script, settings_of(args), host=args.host, port=args.port)
-        asyncio.run(serve(fake, args.drain_linger_s))
+        asyncio.run(serve(fake))
     except (ScriptError, OSError) as err:
         print(f"fake SGLang cannot start: {err}", file=sys.stderr)
         return 2
+    if fake.crashed:
+        os.kill(os.getpid(), signal.SIGKILL)
     return 0
 
 

@@ -22,6 +22,20 @@ def empty(status: int = 200) -> web.Response:
     return web.Response(status=status)
 
 
+def done(message: str) -> web.Response:
+    """Answer to an order to the server."""
+    return json_answer({"message": message, "status": "ok"})
+
+
+def flushed() -> web.Response:
+    """Answer of /flush_cache: text without a content type, as recorded."""
+    return web.Response(
+        body=b"Cache flushed.\nPlease check backend logs for more details. (When there are "
+        b"running or waiting requests, the operation will not be performed.)\n",
+        content_type=None,
+    )
+
+
 def refused_answer(refused: Refused) -> web.Response:
     """An error answer: JSON, or plain text."""
     if isinstance(refused.body, dict):
@@ -31,3 +45,13 @@ def refused_answer(refused: Refused) -> web.Response:
         kind, data = "application/json", refused.body.encode()
         return web.Response(body=data, content_type=kind, headers=refused.headers)
     return web.Response(text=refused.body, status=refused.status, headers=refused.headers)
+
+
+async def cut_answer(request: web.Request, whole: web.Response) -> web.StreamResponse:
+    """Send the head and the first half of an answer, and leave the rest out."""
+    data = whole.body if isinstance(whole.body, bytes) else b""
+    half = web.StreamResponse(status=whole.status, headers={"Content-Length": str(len(data))})
+    half.content_type = whole.content_type
+    await half.prepare(request)
+    await half.write(data[: len(data) // 2])
+    return half

@@ -6,35 +6,33 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
 from sglang_fake import validate, wire
-from sglang_fake.answers import json_answer
+from sglang_fake.answers import cut_answer, json_answer
 from sglang_fake.engine import DuplicateRid, Ended, Engine, Job, QueueFull
 from sglang_fake.faults import refusal
-from sglang_fake.record import PrefixCache, Seen, digest_of
-from sglang_fake.script import (
-    Asked,
-    Chosen,
-    Fault,
-    Reply,
-    Script,
-    ScriptError,
-    arguments_text,
-    choose,
-    fill,
-    unmet,
-)
+from sglang_fake.record import PrefixCache, Seen, SeenLog, digest_of
+from sglang_fake.said import Said, forced, say
+from sglang_fake.script import Asked, Chosen, Fault, Script, ScriptError, choose, unmet
 from sglang_fake.settings import Settings
-from sglang_fake.wire import Refused, Tokens, WireCall
+from sglang_fake.wire import Refused, Tokens
 
 log = logging.getLogger("sglang_fake")
 
-_KEPT_REQUESTS = 20_000
+
+class Server(Protocol):
+    """What a fault of the script can do to the whole server."""
+
+    def pause(self, seconds: float | None) -> None: ...
+
+    def begin_drain(self) -> None: ...
+
+    def crash(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +55,27 @@ class _Work:
 class Chat:
     """Plays a script to chat requests. `changed` is called when a record of `seen` changed."""
 
-    def __init__(self, script: Script, settings: Settings, changed: Callable[[], None]) -> None:
-        self.seen: list[Seen] = []
-        self.engine = Engine(settings.max_running, settings.max_queued)
+    def __init__(
+        self, script: Script, settings: Settings, server: Server, changed: Callable[[], None]
+    ) -> None:
+        self.engine = Engine(settings)
+        self.log = SeenLog()
         self._script = script
         self._settings = settings
+        self._server = server
         self._changed = changed
         self._cache = PrefixCache()
         self._faults: Counter[tuple[str, str, int]] = Counter()
         self._totals: Counter[str] = Counter()
-        self._used_tokens = 0
-        self._count = 0
 
     def reset(self) -> None:
         """Forget what was seen, which faults were played, and the prefix cache."""
-        self.seen.clear()
+        self.log.clear()
         self._faults.clear()
+        self._cache.clear()
+
+    def flush_cache(self) -> None:
+        """Forget the prefix cache."""
         self._cache.clear()
 
     def load(self) -> wire.Load:
@@ -80,9 +83,10 @@ class Chat:
         return wire.Load(
             running=self.engine.running,
             waiting=self.engine.waiting,
-            used_tokens=self._used_tokens,
+            used_tokens=self.engine.used_tokens,
+            waiting_tokens=self.engine.waiting_tokens,
             max_total_tokens=self._settings.max_total_tokens,
-            max_running=self.engine.max_running,
+            max_running=self._settings.max_running,
             prompt_tokens_total=self._totals["prompt"],
             generation_tokens_total=self._totals["completion"],
             cached_tokens_total=self._totals["cached"],
@@ -94,16 +98,7 @@ class Chat:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request and record it. Raises Refused for an error answer."""
-        self._count += 1
-        seen = Seen(
-            number=self._count,
-            rid="",
-            key=request.headers.get("x-smg-routing-key", ""),
-            arrived=time.time(),
-        )
-        self.seen.append(seen)
-        if len(self.seen) > _KEPT_REQUESTS:
-            del self.seen[0]
+        seen = self.log.begin(request.headers.get("x-smg-routing-key", ""))
         try:
             response = await self._serve(request, seen)
             seen.status, seen.outcome = response.status, seen.outcome or "answered"
@@ -115,15 +110,21 @@ class Chat:
         finally:
             seen.left, seen.outcome = time.time(), seen.outcome or "failed"
             self._changed()
-            _log(seen)
+            if log.isEnabledFor(logging.INFO):
+                log.info("%s", seen.line())
 
     async def _serve(self, request: web.Request, seen: Seen) -> web.StreamResponse:
         work = self._check(await request.read(), request.headers.get("Content-Type", ""), seen)
-        job = Job(seen.rid, lambda: _client_gone(request), self._settings.disconnect_poll_s)
+        poll_s = self._settings.disconnect_poll_s
+        job = Job(seen.rid, work.prompt, lambda: _client_gone(request), poll_s)
         try:
-            self._admit(job)
+            self.engine.admit(job)
             self._changed()
             return await self._run(request, job, work)
+        except QueueFull:
+            raise wire.overloaded("The request queue is full.") from None
+        except DuplicateRid:
+            raise wire.bad_request(f"Duplicate request ID detected: {job.rid}") from None
         finally:
             self.engine.leave(job)
 
@@ -155,39 +156,31 @@ class Chat:
             raise wire.bad_request(f"Script of the fake, {where}: {problem}.", "FakeExpect")
         return chosen
 
-    def _admit(self, job: Job) -> None:
-        try:
-            self.engine.admit(job)
-        except QueueFull:
-            raise wire.overloaded("The request queue is full.") from None
-        except DuplicateRid:
-            raise wire.bad_request(f"Duplicate request ID detected: {job.rid}") from None
-
     async def _run(self, request: web.Request, job: Job, work: _Work) -> web.StreamResponse:
         ended = await self.engine.turn_of(job)
         if ended:
             return self._stopped(ended, work, share=None)
-        turn = work.chosen.turn
-        self._used_tokens += work.prompt
-        try:
-            begun = time.monotonic()
-            ended = await job.spend(turn.delay_s)
-            if ended:
-                took = time.monotonic() - begun
-                return self._stopped(ended, work, share=min(1.0, took / (turn.delay_s or took)))
-            fault = self._due_fault(work)
-            if fault is not None:
-                return await self._fail(request, job, work, fault)
-        finally:
-            self._used_tokens -= work.prompt
-        assert turn.reply is not None  # a turn without a reply has an endless fault
-        return self._reply(work, fill(turn.reply, work.chosen.number, work.seen.key))
+        begun, delay = time.monotonic(), self._delay(work)
+        ended = await job.work(delay)
+        if ended:
+            took = time.monotonic() - begun
+            return self._stopped(ended, work, share=min(1.0, took / delay) if delay else 1.0)
+        fault = self._due_fault(work)
+        if fault is None:
+            return self._reply(work)
+        return await self._fail(request, job, work, fault)
+
+    def _delay(self, work: _Work) -> float:
+        said = work.chosen.turn.delay_s
+        return self._settings.latency_s if said is None else said
 
     def _due_fault(self, work: _Work) -> Fault | None:
         """The turn's fault if it is still to be played; counts it, per task and turn."""
         turn = work.chosen.turn
+        if turn.error is None:
+            return None
         key = (work.chosen.conversation, work.task, work.chosen.number)
-        if turn.error is None or self._faults[key] >= turn.faults():
+        if self._faults[key] >= turn.faults():
             return None
         self._faults[key] += 1
         return turn.error
@@ -203,12 +196,36 @@ class Chat:
             return self._stopped(Ended.ABORTED, work, share=1.0)
         if fault.kind == "hang":
             return self._stopped(await job.ended, work, share=0.0)
+        if fault.kind in ("pause", "drain"):
+            return await self._fail_server(job, work, fault)
+        return await self._break(request, job, work, fault)
+
+    async def _fail_server(self, job: Job, work: _Work, fault: Fault) -> web.StreamResponse:
+        """The server gets into another state; the request itself is answered."""
+        if fault.kind == "drain":
+            self._server.begin_drain()
+        else:
+            self._server.pause(fault.seconds)
+            ended = await job.work(0.0)
+            if ended:
+                return self._stopped(ended, work, share=0.0)
+        return self._reply(work)
+
+    async def _break(
+        self, request: web.Request, job: Job, work: _Work, fault: Fault
+    ) -> web.StreamResponse:
+        """No answer, or a part of one."""
         work.seen.outcome = "failed"
         response: web.StreamResponse = web.Response()
-        if fault.kind == "cut":
-            response = web.StreamResponse(headers={"Content-Length": "4096"})
-            await response.prepare(request)
-            await response.write(b'{"id": "cut", "choices": [')
+        if fault.kind in ("cut", "stall"):
+            whole = self._reply(work) if work.chosen.turn.reply else _any_answer(work)
+            response = await cut_answer(request, whole)
+        if fault.kind == "stall":
+            ended = await job.ended
+            work.seen.outcome = ended.value
+        if fault.kind == "crash":
+            self._server.crash()
+            await job.ended
         if request.transport is not None:
             request.transport.close()
         return response
@@ -223,64 +240,65 @@ class Chat:
         tokens = Tokens(0, None, 0)
         if share is not None:
             tokens = Tokens(work.prompt, 0 if self._settings.cache_report else None, len(text) // 4)
-        return _completion(work, text, None, (), "abort", tokens)
+        return _completion(work, Said(text, None, (), "abort"), tokens)
 
-    def _reply(self, work: _Work, reply: Reply) -> web.StreamResponse:
-        offered = work.asked.tools
-        if reply.tool_calls and not offered:
-            problem = "the turn calls tools but the request offers none"
-            raise wire.bad_request(f"Script of the fake: {problem}.", "FakeScript")
-        calls = tuple(
-            WireCall(f"call_{uuid.uuid4().hex[:24]}", call.name, arguments_text(call))
-            for call in reply.tool_calls
-            if self._settings.forward_unknown_tools or call.name in offered
-        )
-        finish = reply.finish_reason or ("tool_calls" if calls else "stop")
-        tokens = self._tokens(work, reply, calls)
+    def _reply(self, work: _Work) -> web.Response:
+        said = self._said(work)
+        tokens = self._tokens(work, said)
         self._totals["requests"] += 1
         self._totals["prompt"] += tokens.prompt
         self._totals["completion"] += tokens.completion
         self._totals["cached"] += tokens.cached or 0
-        work.seen.finish_reason = finish
-        return _completion(work, reply.content, reply.reasoning_content, calls, finish, tokens)
+        work.seen.finish_reason = said.finish_reason
+        return _completion(work, said, tokens)
 
-    def _tokens(self, work: _Work, reply: Reply, calls: Sequence[WireCall]) -> Tokens:
+    def _said(self, work: _Work) -> Said:
+        offered, body, settings = work.asked.tools, work.body, self._settings
+        said = forced(body.get("regex"), validate.max_tokens(body), offered, settings)
+        if said is not None:
+            return said
+        reply = work.chosen.turn.reply
+        assert reply is not None  # a turn without a reply has an endless fault
+        if reply.tool_calls and not offered:
+            problem = "the turn calls tools but the request offers none"
+            raise wire.bad_request(f"Script of the fake: {problem}.", "FakeScript")
+        return say(reply, work.chosen.number, work.seen.key, offered, settings)
+
+    def _tokens(self, work: _Work, said: Said) -> Tokens:
         """Scripted numbers, else estimates: four bytes a token."""
-        said = reply.usage
+        usage = said.usage
         salt = work.seen.cache_salt or ""
         cached = self._cache.cached((salt, work.task, work.chosen.conversation), work.raw)
-        text = (reply.content or "") + "".join(call.name + call.arguments for call in calls)
-        reasoning = _first(said.reasoning_tokens, len(reply.reasoning_content or "") // 4)
-        prompt = _first(said.prompt_tokens, work.prompt)
-        cached = min(_first(said.cached_tokens, cached), prompt)
+        text = (said.content or "") + "".join(call.name + call.arguments for call in said.calls)
+        reasoning = _first(usage.reasoning_tokens, len(said.reasoning or "") // 4)
+        prompt = _first(usage.prompt_tokens, work.prompt)
+        cached = min(_first(usage.cached_tokens, cached), prompt)
         return Tokens(
             prompt=prompt,
             cached=cached if self._settings.cache_report else None,
-            completion=_first(said.completion_tokens, max(1, len(text) // 4) + reasoning),
+            completion=_first(usage.completion_tokens, max(1, len(text) // 4) + reasoning),
             reasoning=reasoning,
         )
 
 
-def _completion(
-    work: _Work,
-    content: str | None,
-    reasoning: str | None,
-    calls: Sequence[WireCall],
-    finish_reason: str,
-    tokens: Tokens,
-) -> web.Response:
+def _completion(work: _Work, said: Said, tokens: Tokens) -> web.Response:
     body = wire.completion(
         rid=work.seen.rid,
         created=int(time.time()),
         # Recorded: an unknown model name is served and echoed; none at all is "default".
         model=work.asked.model,
-        content=content,
-        reasoning=reasoning,
-        calls=calls,
-        finish_reason=finish_reason,
+        content=said.content,
+        reasoning=said.reasoning,
+        calls=said.calls,
+        finish_reason=said.finish_reason,
         tokens=tokens,
     )
     return json_answer(body)
+
+
+def _any_answer(work: _Work) -> web.Response:
+    """Something to break where the script has no reply."""
+    return _completion(work, Said("So far, so good.", None, (), "stop"), Tokens(1, None, 4))
 
 
 def _first(scripted: int | None, estimate: int) -> int:
@@ -289,17 +307,3 @@ def _first(scripted: int | None, estimate: int) -> int:
 
 def _client_gone(request: web.Request) -> bool:
     return request.transport is None or request.transport.is_closing()
-
-
-def _log(seen: Seen) -> None:
-    problem = f" problem={seen.problem}" if seen.problem else ""
-    log.info(
-        "request %d rid=%s conversation=%s turn=%d status=%s outcome=%s%s",
-        seen.number,
-        seen.rid,
-        seen.conversation,
-        seen.turn,
-        seen.status,
-        seen.outcome,
-        problem,
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import OrderedDict
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -42,6 +43,36 @@ class Seen:
     def as_json(self) -> dict[str, Any]:
         """The record without the body."""
         return {**asdict(self), "body": None, "aborted": self.aborted}
+
+    def line(self) -> str:
+        """The record as a line of a log."""
+        problem = f" problem={self.problem}" if self.problem else ""
+        return (
+            f"request {self.number} rid={self.rid} conversation={self.conversation} "
+            f"turn={self.turn} status={self.status} outcome={self.outcome}{problem}"
+        )
+
+
+class SeenLog:
+    """The records of the newest requests, in order of arrival. Numbers go on after `clear`."""
+
+    def __init__(self, size: int = 20_000) -> None:
+        self.records: list[Seen] = []
+        self._size = size
+        self._count = 0
+
+    def begin(self, key: str) -> Seen:
+        """A record of a request that came now."""
+        self._count += 1
+        seen = Seen(number=self._count, rid="", key=key, arrived=time.time())
+        self.records.append(seen)
+        if len(self.records) > self._size:
+            del self.records[: self._size // 20]
+        return seen
+
+    def clear(self) -> None:
+        """Forget them."""
+        self.records.clear()
 
 
 def digest_of(body: dict[str, Any]) -> str:

@@ -8,8 +8,8 @@ tasks never mix. Only faults with `times` are counted, by the server, in memory.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -23,13 +23,20 @@ FaultKind = Literal[
     "preempted",
     "context_too_long",
     "unauthorized",
+    "model_not_found",
     "rate_limited",
     "internal",
+    "router_no_workers",
+    "router_lost_worker",
     "abort",
     "bad_json",
     "cut",
+    "stall",
     "disconnect",
     "hang",
+    "pause",
+    "drain",
+    "crash",
 ]
 FinishReason = Literal["stop", "tool_calls", "length", "abort", "content_filter"]
 
@@ -49,6 +56,14 @@ class Call(_Part):
     arguments: dict[str, Any] | str = Field(
         default_factory=dict, description="An object, or raw text that is passed on as it is."
     )
+    id: str | None = Field(default=None, description="Default: a fresh one, as SGLang makes it.")
+
+    @property
+    def written(self) -> str:
+        """The arguments as text."""
+        if isinstance(self.arguments, str):
+            return self.arguments
+        return json.dumps(self.arguments, ensure_ascii=False)
 
 
 class UsageNumbers(_Part):
@@ -61,8 +76,10 @@ class UsageNumbers(_Part):
 
 
 class Reply(_Part):
-    """What the model says in one turn."""
+    """What the model says in one turn: content and calls, or the raw `text` that it writes, of
+    which the server's tool parser makes them."""
 
+    text: str | None = Field(default=None, description="Instead of content and tool_calls.")
     content: str | None = ""
     reasoning_content: str | None = None
     tool_calls: tuple[Call, ...] = ()
@@ -70,6 +87,25 @@ class Reply(_Part):
         default=None, description="Default: tool_calls when there are calls, else stop."
     )
     usage: UsageNumbers = UsageNumbers()
+
+    @model_validator(mode="after")
+    def _text_or_parts(self) -> Self:
+        if self.text is not None and (self.content or self.tool_calls):
+            raise ValueError("give 'text', or 'content' and 'tool_calls'")
+        return self
+
+    @cached_property
+    def written_calls(self) -> tuple[tuple[str, str, str | None], ...]:
+        """Name, arguments as the text that goes over the wire, and id of each call."""
+        return tuple((call.name, call.written, call.id) for call in self.tool_calls)
+
+    @cached_property
+    def varies(self) -> bool:
+        """Whether there is a `{turn}` or `{key}` to fill in."""
+        texts = [self.text, self.content, self.reasoning_content]
+        texts += [text for name, written, _ in self.written_calls for text in (name, written)]
+        whole = "\n".join(text or "" for text in texts)
+        return "{turn}" in whole or "{key}" in whole
 
 
 class Fault(_Part):
@@ -85,6 +121,9 @@ class Fault(_Part):
         description="How often, per task and turn, before the reply is given. Default: once when "
         "the turn has a reply, else always.",
     )
+    seconds: float | None = Field(
+        default=None, gt=0, description="With kind pause: how long. Default: until continued."
+    )
 
     @model_validator(mode="after")
     def _kind_or_status(self) -> Self:
@@ -92,6 +131,8 @@ class Fault(_Part):
             raise ValueError("give exactly one of 'kind' and 'status'")
         if self.kind is not None and self.body is not None:
             raise ValueError("'body' goes with 'status', not with 'kind'")
+        if self.seconds is not None and self.kind != "pause":
+            raise ValueError("'seconds' goes with kind 'pause'")
         return self
 
 
@@ -119,7 +160,9 @@ class Turn(_Part):
 
     reply: Reply | None = None
     error: Fault | None = None
-    delay_s: float = Field(default=0.0, ge=0, description="Time that the model takes, seconds.")
+    delay_s: float | None = Field(
+        default=None, ge=0, description="Time that the model takes, seconds. Default: --latency."
+    )
     expect: Expect = Expect()
     repeat: int = Field(default=1, ge=1)
 
@@ -129,6 +172,8 @@ class Turn(_Part):
             raise ValueError("a turn needs 'reply' or 'error'")
         if self.reply is None and self.error is not None and self.error.times is not None:
             raise ValueError("'error.times' needs a 'reply' for the time after")
+        if self.reply is None and self.error is not None and self.error.kind in ("pause", "drain"):
+            raise ValueError(f"'{self.error.kind}' needs a 'reply': the request is still answered")
         return self
 
     def faults(self) -> float:
@@ -268,41 +313,3 @@ def unmet(expect: Expect, asked: Asked) -> str | None:
 def _cut(asked: Asked) -> str:
     text = asked.new_text
     return repr(text if len(text) <= 600 else f"{text[:300]} ... {text[-300:]}")
-
-
-def fill(reply: Reply, number: int, key: str) -> Reply:
-    """The reply with `{turn}` and `{key}` replaced in content, reasoning, names and arguments.
-
-    A plain replacement, so that other braces (JSON, shell) stay as they are.
-    """
-    if "{turn}" not in (text := "".join(_strings(reply.model_dump()))) and "{key}" not in text:
-        return reply
-
-    def put(value: Any) -> Any:
-        if isinstance(value, str):
-            return value.replace("{turn}", str(number)).replace("{key}", key)
-        if isinstance(value, dict):
-            return {name: put(item) for name, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [put(item) for item in value]
-        return value
-
-    return Reply.model_validate(put(reply.model_dump()))
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _strings(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _strings(item)
-
-
-def arguments_text(call: Call) -> str:
-    """A call's arguments as the text that goes over the wire."""
-    if isinstance(call.arguments, str):
-        return call.arguments
-    return json.dumps(call.arguments, ensure_ascii=False)

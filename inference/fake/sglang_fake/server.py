@@ -1,19 +1,20 @@
-"""The fake's HTTP side: routes, authorization, start, stop and drain."""
+"""The fake's HTTP side: routes, authorization, start, stop, drain and crash."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
 
 from sglang_fake import validate, wire
-from sglang_fake.answers import empty, json_answer, refused_answer
+from sglang_fake.answers import done, empty, flushed, json_answer, refused_answer
 from sglang_fake.chat import Chat
+from sglang_fake.health import Health
 from sglang_fake.record import Seen
 from sglang_fake.script import Script
 from sglang_fake.settings import Settings
@@ -22,13 +23,14 @@ from sglang_fake.wire import Refused
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # Recorded with --api-key and --admin-api-key: these are open, /ping is not.
 _OPEN = ("/health", "/health_generate", "/ready", "/metrics")
-_ADMIN = ("/abort_request",)
+_ADMIN = ("/abort_request", "/flush_cache", "/pause_generation", "/continue_generation")
 
 
 class FakeSGLang:
     """A fake SGLang server: `async with FakeSGLang(script) as fake: ... fake.base_url`.
 
-    `requests` holds what it saw, `in_flight` how many requests it works on now.
+    `requests` holds what it saw, `in_flight` how many requests it works on now. `pause`, `resume`,
+    `drain` and `crash` do what an operator, SIGTERM and a lost engine do; a script can, too.
     """
 
     def __init__(
@@ -41,11 +43,14 @@ class FakeSGLang:
     ) -> None:
         self.settings = settings or Settings()
         self._host, self._port = host, port
-        self._chat = Chat(script, self.settings, self._notify)
+        self._chat = Chat(script, self.settings, self, self._notify)
+        self._health_state = Health(self._chat.engine, self.settings)
         self._born = time.time()
-        self._draining = False
         self._runner: web.AppRunner | None = None
         self._changed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.crashed = False
+        self.ended = asyncio.Event()
 
     @property
     def url(self) -> str:
@@ -60,7 +65,7 @@ class FakeSGLang:
     @property
     def requests(self) -> list[Seen]:
         """Every chat request since the start or the last reset, in order of arrival."""
-        return self._chat.seen
+        return self._chat.log.records
 
     @property
     def in_flight(self) -> int:
@@ -84,10 +89,14 @@ class FakeSGLang:
 
     async def stop(self) -> None:
         """Stop at once; requests in flight end as aborted ones."""
-        if self._runner is not None:
-            self._chat.engine.abort("", every=True)
-            await self._runner.cleanup()
-            self._runner = None
+        runner, self._runner = self._runner, None
+        if runner is None:
+            return
+        for task in self._tasks - {asyncio.current_task()}:
+            task.cancel()
+        self._chat.engine.abort("", every=True, at_once=True)
+        await runner.cleanup()
+        self.ended.set()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -101,14 +110,51 @@ class FakeSGLang:
     ) -> None:
         await self.stop()
 
-    async def drain(self, linger_s: float = 1.0) -> None:
+    async def drain(self) -> None:
         """What SIGTERM does: probes say 503 at once, new requests are still served, and the server
         stops once nothing is in flight (SGLang: 1.4 s after SIGTERM when idle, else within 5 s of
         the last answer)."""
-        self._draining = True
-        await asyncio.sleep(linger_s)
+        self._health_state.draining = True
+        await asyncio.sleep(self.settings.drain_linger_s)
         await self.wait_until(lambda _: self.in_flight == 0, timeout_s=None)
         await self.stop()
+
+    def begin_drain(self) -> None:
+        """Drain in the background."""
+        if not self._health_state.draining:
+            self._health_state.draining = True
+            self._spawn(self.drain())
+
+    def pause(self, seconds: float | None = None) -> None:
+        """What /pause_generation does in mode in_place, for `seconds` or until `resume`."""
+        self._chat.engine.pause()
+        if seconds is not None:
+            asyncio.get_running_loop().call_later(seconds, self.resume)
+
+    def resume(self) -> None:
+        """What /continue_generation does."""
+        self._chat.engine.resume()
+
+    def crash(self) -> None:
+        """Lose the engine: nothing in flight ends, /ready still says 200, /health hangs. After
+        `crash_linger_s` every connection is cut and the server is gone, as recorded."""
+        if not self.crashed:
+            self.crashed = True
+            self._chat.engine.die()
+            self._spawn(self._vanish())
+
+    async def _vanish(self) -> None:
+        await asyncio.sleep(self.settings.crash_linger_s)
+        server = self._runner.server if self._runner is not None else None
+        for connection in list(server.connections) if server is not None else ():
+            if connection.transport is not None:
+                connection.transport.abort()
+        await self.stop()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def wait_until(
         self, condition: Callable[[Sequence[Seen]], bool], timeout_s: float | None = 5.0
@@ -131,9 +177,11 @@ class FakeSGLang:
             "/v1/models": self._models,
             "/v1/models/{name}": self._model,
             "/v1/loads": self._loads,
+            "/model_info": self._model_info,
+            "/server_info": self._server_info,
             "/metrics": self._metrics,
             "/ready": self._ready,
-            "/ping": self._health,
+            "/ping": self._ping,
             "/health": self._health,
             "/health_generate": self._health,
             "/fake/requests": self._seen,
@@ -141,7 +189,11 @@ class FakeSGLang:
         return [
             web.post("/v1/chat/completions", self._chat.handle),
             web.post("/abort_request", self._abort),
+            web.post("/flush_cache", self._flush),
+            web.post("/pause_generation", self._pause),
+            web.post("/continue_generation", self._continue),
             web.post("/fake/reset", self._reset),
+            web.post("/fake/crash", self._crash),
             *(web.get(path, handler, allow_head=False) for path, handler in gets.items()),
         ]
 
@@ -168,23 +220,43 @@ class FakeSGLang:
         if wanted is not None and not hmac.compare_digest(given, f"Bearer {wanted}".encode()):
             raise Refused(401, {"error": "Unauthorized"})
 
-    @property
-    def _up(self) -> bool:
-        return not self._draining and time.time() >= self._born + self.settings.warmup_s
-
     async def _ready(self, request: web.Request) -> web.Response:
-        return empty(200 if self._up else 503)
+        return empty(200 if self._health_state.ready else 503)
+
+    async def _ping(self, request: web.Request) -> web.Response:
+        return empty(200 if self._health_state.ready else 503)
 
     async def _health(self, request: web.Request) -> web.Response:
-        if not self._up:
-            return empty(503)
-        if request.path != "/ping":
-            await asyncio.sleep(self.settings.health_delay_s)
-        return empty()
+        generate = self.settings.health_generation or request.path == "/health_generate"
+        return empty(200 if await self._health_state.check(generate) else 503)
 
     async def _abort(self, request: web.Request) -> web.Response:
         body = validate.parse_body(await request.read(), request.headers.get("Content-Type", ""))
         self._chat.engine.abort(str(body.get("rid", "")), every=bool(body.get("abort_all")))
+        return empty()
+
+    async def _flush(self, request: web.Request) -> web.Response:
+        if not self.in_flight:
+            self._chat.flush_cache()
+        return flushed()
+
+    async def _pause(self, request: web.Request) -> web.Response:
+        body = await _optional_body(request)
+        # Not recorded: the default mode aborts what is in flight before it answers (sglang 0.5.23,
+        # managers/tokenizer_manager.py:2267).
+        if body.get("mode", "abort") == "abort":
+            self._chat.engine.abort("", every=True)
+            await self.wait_until(lambda _: self.in_flight == 0, timeout_s=None)
+        self.pause()
+        return done("Generation paused successfully.")
+
+    async def _continue(self, request: web.Request) -> web.Response:
+        await _optional_body(request)
+        self.resume()
+        return done("Generation continued successfully.")
+
+    async def _crash(self, request: web.Request) -> web.Response:
+        self.crash()
         return empty()
 
     async def _models(self, request: web.Request) -> web.Response:
@@ -199,6 +271,12 @@ class FakeSGLang:
     def _entry(self) -> dict[str, Any]:
         born, length = int(self._born), self.settings.context_length
         return wire.model_entry(self.settings.model, born, length)
+
+    async def _model_info(self, request: web.Request) -> web.Response:
+        return json_answer(wire.model_info(self.settings))
+
+    async def _server_info(self, request: web.Request) -> web.Response:
+        return json_answer(wire.server_info(self.settings))
 
     async def _loads(self, request: web.Request) -> web.Response:
         if request.query.get("dp_rank", "0") != "0":
@@ -219,3 +297,9 @@ class FakeSGLang:
     async def _reset(self, request: web.Request) -> web.Response:
         self.reset()
         return empty()
+
+
+async def _optional_body(request: web.Request) -> dict[str, Any]:
+    """The body of an order to the server; none at all is {}."""
+    raw = await request.read()
+    return validate.parse_body(raw, request.headers.get("Content-Type", "")) if raw else {}

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sglang_fake.settings import Settings, ToolCallParser
+
 # The recordings show the end token's number of the recorded model; clients must not read it.
 END_TOKEN = 2
 # Where SGLang's own validation errors point; part of the recorded message.
@@ -150,6 +152,38 @@ def unknown_model(name: str) -> Refused:
     return Refused(404, {"error": error})
 
 
+def model_info(settings: Settings) -> dict[str, Any]:
+    """The part of /model_info that routers and clients read; all of it is recorded."""
+    parser = settings.tool_call_parser
+    return {
+        "model_path": f"/models/{settings.model}",
+        "served_model_name": settings.model,
+        "tokenizer_path": f"/models/{settings.model}",
+        "is_generation": True,
+        "weight_version": "default",
+        "reasoning_parser": None,
+        "tool_call_parser": None if parser is ToolCallParser.NONE else parser.value,
+        "has_image_understanding": False,
+    }
+
+
+def server_info(settings: Settings) -> dict[str, Any]:
+    """The part of /server_info that tells how the server was started. Recorded: both keys are in
+    it in clear text; the fake leaves them out."""
+    parser = settings.tool_call_parser
+    return {
+        "model_path": f"/models/{settings.model}",
+        "served_model_name": settings.model,
+        "tool_call_parser": None if parser is ToolCallParser.NONE else parser.value,
+        "max_running_requests": settings.max_running,
+        "max_queued_requests": settings.max_queued,
+        "max_total_tokens": settings.max_total_tokens,
+        "enable_cache_report": settings.cache_report,
+        "enable_metrics": True,
+        "version": "0.5.23",
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """A moment of the engine."""
@@ -157,6 +191,7 @@ class Load:
     running: int
     waiting: int
     used_tokens: int
+    waiting_tokens: int
     max_total_tokens: int
     max_running: int
     prompt_tokens_total: int
@@ -177,7 +212,7 @@ def loads(load: Load, now: float, core_only: bool) -> dict[str, Any]:
         "dp_rank": 0,
         "num_running_reqs": load.running,
         "num_waiting_reqs": load.waiting,
-        "num_waiting_uncached_tokens": 0,
+        "num_waiting_uncached_tokens": load.waiting_tokens,
         "num_used_tokens": load.used_tokens,
         "num_total_tokens": load.used_tokens,
         "num_active_tokens": load.used_tokens,
@@ -186,7 +221,7 @@ def loads(load: Load, now: float, core_only: bool) -> dict[str, Any]:
         "max_running_requests": load.max_running,
         "token_usage": round(load.used_tokens / pool, 4),
         "gen_throughput": 0.0,
-        "cache_hit_rate": round(load.cached_tokens_total / max(1, load.prompt_tokens_total), 4),
+        "cache_hit_rate": _hit_rate(load),
         "utilization": 0.0,
         "total_prefill_uncached_tokens": load.prompt_tokens_total - load.cached_tokens_total,
         "total_prefill_busy_us": 0,
@@ -195,6 +230,10 @@ def loads(load: Load, now: float, core_only: bool) -> dict[str, Any]:
     if not core_only:
         rank |= _load_details(load)
     return _loads_envelope([rank], now)
+
+
+def _hit_rate(load: Load) -> float:
+    return round(load.cached_tokens_total / max(1, load.prompt_tokens_total), 4)
 
 
 def _load_details(load: Load) -> dict[str, Any]:
@@ -239,6 +278,7 @@ def metrics(load: Load) -> str:
     ranked = f'{engine},moe_ep_rank="0",pp_rank="0",tp_rank="0"'
     plain = f'engine_type="unified",is_streaming="false",model_name="{load.model}"'
     source = f'cache_source="device",{engine}'
+    pool = load.max_total_tokens
     usage_now = round(load.used_tokens / load.max_total_tokens, 4)
     families: list[tuple[str, str, str, str, float]] = [
         ("max_total_num_tokens", "gauge", "Size of the token pool.", ranked, load.max_total_tokens),
@@ -246,6 +286,11 @@ def metrics(load: Load) -> str:
         ("num_running_reqs", "gauge", "Requests that run.", ranked, load.running),
         ("num_queue_reqs", "gauge", "Requests that wait.", ranked, load.waiting),
         ("token_usage", "gauge", "Share of the pool in use.", ranked, usage_now),
+        ("num_used_tokens", "gauge", "Tokens in use.", ranked, load.used_tokens),
+        ("kv_used_tokens", "gauge", "Tokens in use.", ranked, load.used_tokens),
+        ("kv_available_tokens", "gauge", "Tokens free.", ranked, pool - load.used_tokens),
+        ("cache_hit_rate", "gauge", "Cached share of prompts.", ranked, _hit_rate(load)),
+        ("utilization", "gauge", "Stays 0, as recorded.", ranked, 0.0),
         ("prompt_tokens_total", "counter", "Prompt tokens.", plain, load.prompt_tokens_total),
         (
             "generation_tokens_total",

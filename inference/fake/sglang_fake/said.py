@@ -1,0 +1,82 @@
+"""What a turn of the script says, ready to be sent: placeholders filled in, raw text parsed. Pure."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from sglang_fake.parsers import literal, parse
+from sglang_fake.script import Reply, UsageNumbers
+from sglang_fake.settings import Settings
+from sglang_fake.wire import WireCall
+
+# A forced text has no tokenizer here: about as many letters a token as the recorded model wrote
+# under a regular expression.
+_LETTERS_A_TOKEN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One answer of the model, as it goes out."""
+
+    content: str | None
+    reasoning: str | None
+    calls: tuple[WireCall, ...]
+    finish_reason: str
+    usage: UsageNumbers = field(default_factory=UsageNumbers)
+
+
+def say(reply: Reply, number: int, key: str, offered: Collection[str], settings: Settings) -> Said:
+    """The reply for turn `number` of the task `key`. Tools that are not offered are dropped, as
+    SGLang drops them, unless the settings forward them."""
+
+    def put(text: str, escape: bool = False) -> str:
+        if not reply.varies:
+            return text
+        filled = json.dumps(key)[1:-1] if escape else key
+        return text.replace("{turn}", str(number)).replace("{key}", filled)
+
+    if reply.text is not None:
+        return _read(put(reply.text), reply, offered, settings)
+    calls = tuple(
+        _wire(put(name), put(arguments, escape=True), call_id)
+        for name, arguments, call_id in reply.written_calls
+        if settings.forward_unknown_tools or put(name) in offered
+    )
+    return Said(
+        content=put(reply.content) if reply.content else reply.content,
+        reasoning=put(reply.reasoning_content) if reply.reasoning_content else None,
+        calls=calls,
+        finish_reason=reply.finish_reason or ("tool_calls" if calls else "stop"),
+        usage=reply.usage,
+    )
+
+
+def forced(
+    pattern: object, most_tokens: int | None, offered: Collection[str], settings: Settings
+) -> Said | None:
+    """What a model says whose text is forced by SGLang's `regex` field, cut at `most_tokens`.
+    None where the field is missing or leaves a choice, which only a model could make."""
+    text = literal(pattern) if isinstance(pattern, str) else None
+    if text is None:
+        return None
+    tokens = -(-len(text) // _LETTERS_A_TOKEN)
+    cut = most_tokens is not None and tokens > most_tokens
+    if cut and most_tokens is not None:
+        text, tokens = text[: most_tokens * _LETTERS_A_TOKEN], most_tokens
+    usage = UsageNumbers(completion_tokens=tokens)
+    reply = Reply(text=text, finish_reason="length" if cut else None, usage=usage)
+    return _read(text, reply, offered, settings)
+
+
+def _read(text: str, reply: Reply, offered: Collection[str], settings: Settings) -> Said:
+    found = parse(settings.tool_call_parser, text, offered, settings.forward_unknown_tools)
+    calls = tuple(_wire(call.name, call.arguments, None) for call in found.calls)
+    finish = reply.finish_reason or ("tool_calls" if calls else "stop")
+    return Said(found.content, reply.reasoning_content, calls, finish, reply.usage)
+
+
+def _wire(name: str, arguments: str, call_id: str | None) -> WireCall:
+    return WireCall(call_id or f"call_{uuid.uuid4().hex[:24]}", name, arguments)
