@@ -48,16 +48,15 @@ _PORT = "url(self.url).getPort()"
 class Header(Model):
     """A header of each request."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            rule=f"!(self.name.lowerAscii() in {list(RESERVED_HEADERS)})",
-            message=(
-                "a header of this name is the operator's own or the connection's: take it out; a"
-                " key belongs into the Secret of apiKeySecretRef"
-            ),
-            field=".name",
+    NOT_OURS: ClassVar[Rule] = Rule(
+        rule=f"!(self.name.lowerAscii() in {list(RESERVED_HEADERS)})",
+        message=(
+            "a header of this name is the operator's own or the connection's: take it out; a"
+            " key belongs into the Secret of apiKeySecretRef"
         ),
+        field=".name",
     )
+    RULES: ClassVar[tuple[Rule, ...]] = (NOT_OURS,)
 
     name: Annotated[str, chars(64, least=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Name of the header: letters, digits, dots, dashes and underscores; each once, in whatever
@@ -95,19 +94,18 @@ class Price(Model):
 class Backoff(Model):
     """Pauses between tries. They double, and vary at random."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            rule=(
-                f"(has(self.first) ? self.first : {BACKOFF_FIRST_S})"
-                f" <= (has(self.most) ? self.most : {BACKOFF_MOST_S})"
-            ),
-            message=(
-                f"the first pause is longer than the longest, which is {BACKOFF_MOST_S} s where"
-                " most is not given: lower first or raise most"
-            ),
-            field=".first",
+    IN_ORDER: ClassVar[Rule] = Rule(
+        rule=(
+            f"(has(self.first) ? self.first : {BACKOFF_FIRST_S})"
+            f" <= (has(self.most) ? self.most : {BACKOFF_MOST_S})"
         ),
+        message=(
+            f"the first pause is longer than the longest, which is {BACKOFF_MOST_S} s where"
+            " most is not given: lower first or raise most"
+        ),
+        field=".first",
     )
+    RULES: ClassVar[tuple[Rule, ...]] = (IN_ORDER,)
 
     first: Annotated[int, Field(ge=1, le=300)] | None = None
     """The first pause, in seconds, 1 to 300. Default: 1. Mutable."""
@@ -128,19 +126,18 @@ class Retry(Model):
 class Timeouts(Model):
     """How long a model request may take."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            rule=(
-                "!has(self.firstByteSeconds) || self.firstByteSeconds"
-                f" <= (has(self.totalSeconds) ? self.totalSeconds : {TOTAL_S})"
-            ),
-            message=(
-                "firstByteSeconds is longer than totalSeconds, which is"
-                f" {TOTAL_S} where it is not given: lower the one or raise the other"
-            ),
-            field=".firstByteSeconds",
+    IN_ORDER: ClassVar[Rule] = Rule(
+        rule=(
+            "!has(self.firstByteSeconds) || self.firstByteSeconds"
+            f" <= (has(self.totalSeconds) ? self.totalSeconds : {TOTAL_S})"
         ),
+        message=(
+            "firstByteSeconds is longer than totalSeconds, which is"
+            f" {TOTAL_S} where it is not given: lower the one or raise the other"
+        ),
+        field=".firstByteSeconds",
     )
+    RULES: ClassVar[tuple[Rule, ...]] = (IN_ORDER,)
 
     connect_seconds: Annotated[int, Field(ge=1, le=300)] | None = None
     """Seconds until a connection stands, 1 to 300. Default: 5. Mutable."""
@@ -167,26 +164,23 @@ class ModelEndpointSpec(Model):
     """Where and how the model is called. A running task keeps what it started with; capacity,
     breaker and the key hold for it at once."""
 
-    RULES: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            rule=(
-                f"isURL(self.url) && ({_PORT} == '' || (int({_PORT}) > 0 && int({_PORT}) < 65536))"
-            ),
-            message=(
-                "url is not the address of a server: write it like http://sglang.models:30000/v1,"
-                " with a port of 1 to 65535 if any"
-            ),
-            field=".url",
+    URL: ClassVar[Rule] = Rule(
+        rule=f"isURL(self.url) && ({_PORT} == '' || (int({_PORT}) > 0 && int({_PORT}) < 65536))",
+        message=(
+            "url is not the address of a server: write it like http://sglang.models:30000/v1, with"
+            " a port of 1 to 65535 if any"
         ),
-        Rule(
-            rule=(
-                "!has(self.headers) || self.headers.all(h, self.headers.exists_one(o,"
-                " o.name.lowerAscii() == h.name.lowerAscii()))"
-            ),
-            message="headers has a name twice, as far as servers can tell: take one of the two out",
-            field=".headers",
-        ),
+        field=".url",
     )
+    NAMES_ONCE: ClassVar[Rule] = Rule(
+        rule=(
+            "!has(self.headers) || self.headers.all(h, self.headers.exists_one(o,"
+            " o.name.lowerAscii() == h.name.lowerAscii()))"
+        ),
+        message="headers has a name twice, as far as servers can tell: take one of the two out",
+        field=".headers",
+    )
+    RULES: ClassVar[tuple[Rule, ...]] = (URL, NAMES_ONCE)
 
     url: Annotated[str, chars(2048, least=8, pattern=_URL)]
     """Base URL of an OpenAI-compatible server, up to and including /v1, such as

@@ -1,52 +1,93 @@
-"""One configuration out of a task, its profile, its model endpoint and its sandbox class.
+"""One configuration out of a task, its profile, its model endpoints and its sandbox class.
 
-A task's own field wins over its profile's, and the profile's over the class and the defaults. Pure:
-the caller reads the objects that ``references`` names, and says so where one of them is missing.
+A task's own field wins over its profile's, and the profile's over endpoint, class and defaults.
+Constraints and rules alone add up, the profile's first: whoever writes a profile with them wants
+them kept. Pure: the caller reads the objects that ``references`` names, says so where one of them
+is missing, and sees whether the rules compile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
 
 from ratchet.api import names
-from ratchet.api.common import Limits, ModelChoice, ModelRetries, SandboxChoice, Tools
-from ratchet.api.endpoint import ModelEndpoint, Timeouts
+from ratchet.api.common import (
+    EndpointRef,
+    Limits,
+    ModelChoice,
+    ModelRetries,
+    SandboxChoice,
+    Tools,
+)
+from ratchet.api.endpoint import ModelEndpoint
+from ratchet.api.endpointproblems import endpoint_problems
 from ratchet.api.git import GitSource
+from ratchet.api.modelconfig import model_config, model_problems
+from ratchet.api.policy import CONSTRAINTS_MAX, RULES_MAX, Policy, PolicyRule
+from ratchet.api.precedence import first, first_or
 from ratchet.api.profile import AgentProfile, AgentProfileSpec
 from ratchet.api.sandboxclass import SandboxClass
 from ratchet.api.sandboxconfig import sandbox_config, sandbox_problems
 from ratchet.api.task import AgentTask, AgentTaskSpec, File, FileMode
 from ratchet.api.turn import CONFIG_MAX
 from ratchet.core import config as core
+from ratchet.core import facts
 from ratchet.core.tools import enabled_tools
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """Names of the objects that a task is made of, all in its own namespace."""
+    """Names of the objects that a task is made of, besides its profile."""
 
-    endpoint: str
+    endpoints: tuple[facts.EndpointRef, ...]
+    """In the order in which they are asked; one at least."""
     sandbox_class: str
+    """In the task's own namespace."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problems:
-    """Why there is no configuration: sentences that say what to change."""
+    """Why there is no configuration: sentences that say what to change.
+
+    `lasting`: the task alone is wrong in one of them, and it is immutable. Otherwise an edit of its
+    profile or its endpoints lets it begin.
+    """
 
     sentences: tuple[str, ...]
+    lasting: bool = True
 
 
-def references(task: AgentTask, profile: AgentProfile | None) -> References:
-    """Which ModelEndpoint and SandboxClass a task uses; ``default`` where nobody names one."""
-    defaults = _defaults(profile)
-    endpoint = _first(_model(task.spec).endpoint_ref, _model(defaults).endpoint_ref)
-    sandbox_class = _first(_sandbox(task.spec).class_ref, _sandbox(defaults).class_ref)
-    return References(
-        endpoint=endpoint.name if endpoint else names.DEFAULT_ENDPOINT,
-        sandbox_class=sandbox_class.name if sandbox_class else names.DEFAULT_CLASS,
+def references(task: AgentTask, profile: AgentProfile | None) -> References | Problems:
+    """Which ModelEndpoints and SandboxClass a task uses; ``default`` where nobody names one.
+
+    Problems where an endpoint would be asked twice: there is no use in falling back on what has
+    failed. The CRD refuses that within one object; this is about task and profile together.
+    """
+    own, defaults = _model(task.spec), _model(_defaults(profile))
+    asked = first_or(
+        EndpointRef(name=names.DEFAULT_ENDPOINT), own.endpoint_ref, defaults.endpoint_ref
+    )
+    fallbacks = first_or((), own.fallbacks, defaults.fallbacks)
+    endpoints = tuple(
+        facts.EndpointRef(ref.namespace or task.metadata.namespace, ref.name)
+        for ref in (asked, *fallbacks)
+    )
+    again = sorted({str(ref) for ref in endpoints if endpoints.count(ref) > 1})
+    if again:
+        given = (defaults.endpoint_ref, defaults.fallbacks)
+        return Problems(_loops(again), lasting=all(value is None for value in given))
+    sandbox_class = first(_sandbox(task.spec).class_ref, _sandbox(_defaults(profile)).class_ref)
+    return References(endpoints, sandbox_class.name if sandbox_class else names.DEFAULT_CLASS)
+
+
+def _loops(again: Sequence[str]) -> tuple[str, ...]:
+    return tuple(
+        f"model.fallbacks leads back to ModelEndpoint {ref}, which was asked before (endpointRef and"
+        " fallbacks of task and profile together): take it out of fallbacks, or give the task"
+        " fallbacks of its own."
+        for ref in again
     )
 
 
@@ -54,58 +95,59 @@ def resolve(
     task: AgentTask,
     profile: AgentProfile | None,
     *,
-    endpoint: ModelEndpoint,
+    endpoints: Sequence[ModelEndpoint],
     sandbox_class: SandboxClass,
 ) -> core.Config | Problems:
-    """What the task runs with, or why it cannot run."""
+    """What the task runs with, or why it cannot run. `endpoints` are those of `references`."""
     spec, defaults = task.spec, _defaults(profile)
+    model, *fallbacks = map(_model_config(task, defaults), endpoints)
     config = core.Config(
         goal=spec.goal,
         context=spec.context or "",
         instructions=defaults.instructions or "",
         files=tuple(_file(file) for file in spec.files or ()),
-        model=_model_config(spec, defaults, endpoint),
+        model=model,
+        fallbacks=tuple(fallbacks),
         sandbox=sandbox_config(
             sandbox_class.spec,
-            _or(sandbox_class.spec.image, _sandbox(spec).image, _sandbox(defaults).image),
+            first_or(sandbox_class.spec.image, _sandbox(spec).image, _sandbox(defaults).image),
         ),
         tools=_tools(spec, defaults),
         limits=_limits(spec, defaults),
-        active_deadline_s=_first(spec.active_deadline_seconds, defaults.active_deadline_seconds),
-        on_unknown=_or(
+        active_deadline_s=first(spec.active_deadline_seconds, defaults.active_deadline_seconds),
+        on_unknown=first_or(
             core.UnknownPolicy.REPORT, spec.on_unknown_outcome, defaults.on_unknown_outcome
         ),
-        completion=_or(core.Completion.EXPLICIT, spec.completion, defaults.completion),
+        completion=first_or(core.Completion.EXPLICIT, spec.completion, defaults.completion),
         git=_git(spec.git),
+        constraints=(*(defaults.constraints or ()), *(spec.constraints or ())),
+        rules=tuple(_rule(rule) for rule in (*_rules(defaults), *_rules(spec))),
     )
-    found = _problems(config)
-    return Problems(found) if found else config
+    lasting = _lasting(config)
+    found = (*lasting, *_mendable(config, endpoints))
+    return Problems(found, lasting=bool(lasting)) if found else config
 
 
-def _model_config(
-    spec: AgentTaskSpec, defaults: AgentProfileSpec, endpoint: ModelEndpoint
-) -> core.ModelConfig:
-    own, profile, where = _model(spec), _model(defaults), endpoint.spec
-    tries, more_tries = _retries(spec), _retries(defaults)
-    timeouts = where.timeouts or Timeouts()
-    key = where.api_key_secret_ref
-    base = core.ModelConfig(endpoint.metadata.name, where.url.rstrip("/"), where.model)
-    return core.ModelConfig(
-        endpoint=base.endpoint,
-        url=base.url,
-        model=base.model,
-        engine=_or(base.engine, where.engine),
-        secret_name=key.name if key else "",
-        secret_key=key.key if key else "",
-        context_window=where.context_window,
-        connect_timeout_s=_or(base.connect_timeout_s, timeouts.connect_seconds),
-        total_timeout_s=_or(base.total_timeout_s, timeouts.total_seconds),
-        temperature=_first(own.temperature, profile.temperature),
-        max_output_tokens=_first(own.max_output_tokens, profile.max_output_tokens),
-        seed=_first(own.seed, profile.seed),
-        attempts=_or(base.attempts, tries.attempts, more_tries.attempts),
-        repairs=_or(base.repairs, tries.repairs, more_tries.repairs),
+def rules_of_task(task: AgentTask, config: core.Config) -> tuple[core.Rule, ...]:
+    """Those of the configuration's rules that are the task's own and so cannot be mended."""
+    return config.rules[len(config.rules) - len(_rules(task.spec)) :]
+
+
+def _model_config(task: AgentTask, defaults: AgentProfileSpec) -> partial[core.ModelConfig]:
+    return partial(
+        model_config,
+        namespace=task.metadata.namespace,
+        choices=(_model(task.spec), _model(defaults)),
+        retries=(_retries(task.spec), _retries(defaults)),
     )
+
+
+def _rules(spec: AgentTaskSpec | AgentProfileSpec) -> tuple[PolicyRule, ...]:
+    return (spec.policy or Policy()).rules or ()
+
+
+def _rule(given: PolicyRule) -> core.Rule:
+    return core.Rule(given.name, given.when, given.action, given.message or "")
 
 
 def _git(given: GitSource | None) -> core.GitSource | None:
@@ -121,16 +163,17 @@ def _git(given: GitSource | None) -> core.GitSource | None:
 
 def _tools(spec: AgentTaskSpec, defaults: AgentProfileSpec) -> tuple[str, ...]:
     own, profile = spec.tools or Tools(), defaults.tools or Tools()
-    enabled = _or((), own.enabled, profile.enabled)
-    disabled = _or((), own.disabled, profile.disabled)
+    enabled = first_or((), own.enabled, profile.enabled)
+    disabled = first_or((), own.disabled, profile.disabled)
     return enabled_tools(tuple(map(str, enabled)), tuple(map(str, disabled)))
 
 
 def _limits(spec: AgentTaskSpec, defaults: AgentProfileSpec) -> core.Limits:
     own, profile = spec.limits or Limits(), defaults.limits or Limits()
     return core.Limits(
-        turns=_or(core.Limits().turns, own.turns, profile.turns),
-        tokens=_first(own.tokens, profile.tokens),
+        turns=first_or(core.Limits().turns, own.turns, profile.turns),
+        tokens=first(own.tokens, profile.tokens),
+        cost=first_or("", own.cost, profile.cost),
     )
 
 
@@ -145,23 +188,27 @@ def _file(file: File) -> core.File:
     )
 
 
-def _problems(config: core.Config) -> tuple[str, ...]:
+def _lasting(config: core.Config) -> tuple[str, ...]:
+    return (*_nested(config.files), *sandbox_problems(config.sandbox), *_size(config))
+
+
+def _mendable(config: core.Config, endpoints: Sequence[ModelEndpoint]) -> tuple[str, ...]:
     return (
-        *_window(config.model),
-        *_nested(config.files),
-        *sandbox_problems(config.sandbox),
-        *_size(config),
+        *(
+            f"ModelEndpoint {endpoint.metadata.name}: {problem}"
+            for endpoint in endpoints
+            for problem in endpoint_problems(endpoint.spec)
+        ),
+        *model_problems(config),
+        *_too_many("constraints", len(config.constraints), CONSTRAINTS_MAX),
+        *_too_many("policy.rules", len(config.rules), RULES_MAX),
     )
 
 
-def _window(model: core.ModelConfig) -> tuple[str, ...]:
-    most, window = model.max_output_tokens, model.context_window
-    if most is None or window is None or most < window:
+def _too_many(field: str, count: int, most: int) -> tuple[str, ...]:
+    if count <= most:
         return ()
-    return (
-        f"model.maxOutputTokens ({most}) leaves no room for the request in the contextWindow"
-        f" ({window}) of ModelEndpoint {model.endpoint}: lower the first or raise the second.",
-    )
+    return (f"{field} of task and profile are {count} together, more than {most}: remove some.",)
 
 
 def _nested(files: tuple[core.File, ...]) -> tuple[str, ...]:
@@ -204,13 +251,3 @@ def _sandbox(spec: AgentTaskSpec | AgentProfileSpec) -> SandboxChoice:
 
 def _retries(spec: AgentTaskSpec | AgentProfileSpec) -> ModelRetries:
     return (spec.retry_policy and spec.retry_policy.model) or ModelRetries()
-
-
-def _first(*values: _T | None) -> _T | None:
-    """The first value that is given at all; 0, false and empty lists are given."""
-    return next((value for value in values if value is not None), None)
-
-
-def _or(default: _T, *values: _T | None) -> _T:
-    """The first value that is given at all, else ``default``."""
-    return next((value for value in values if value is not None), default)

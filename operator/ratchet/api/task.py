@@ -213,6 +213,8 @@ class Asking(Model):
     """Epoch of the process that sent it."""
     lost: Count = 0
     """Processes that were lost while they asked for this turn; at 3 the task ends."""
+    tokens: Count = 0
+    """Tokens that the request may use, by estimate: what is counted if its reply is lost."""
 
 
 class SandboxStatus(Model):

@@ -19,14 +19,14 @@ from typing import Any
 
 from ratchet.api import names
 from ratchet.core.conditions import Phase, Reason
-from ratchet.core.config import Config
+from ratchet.core.config import Config, ModelConfig
 from ratchet.core.records import End, Record, Start, Turn
 from ratchet.core.status import conditions_of_failure, conditions_of_wait
 from ratchet.edges import checking, kube, taskstatus, wire
 from ratchet.edges.answers import FAILURES, Failure, Meaning, away, find, meaning
 from ratchet.edges.journal import STRICT, TRIES, KubeJournal, Seen, turn_patch, turns_of, utc_now
 from ratchet.edges.kube import ApiError, ApiUnreachable
-from ratchet.edges.resolving import Trouble, read_config
+from ratchet.edges.resolving import RuleProblems, Trouble, read_config, unchecked
 from ratchet.failpoints import Point, step
 from ratchet.ports import Claim, JournalAway, JournalRefused, TaskRef
 
@@ -36,12 +36,19 @@ Object = Mapping[str, Any]
 class KubeJournals:
     """Where tasks are claimed (ports.Journals). One object for all tasks.
 
-    `now` dates what the journals write by themselves: conditions and results.
+    `now` dates what the journals write by themselves: conditions and results. `rule_problems` looks
+    at the rules of a task that begins.
     """
 
-    def __init__(self, api: kube.Api, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        api: kube.Api,
+        now: Callable[[], datetime] = utc_now,
+        rule_problems: RuleProblems = unchecked,
+    ) -> None:
         self._api = api
         self._now = now
+        self._rule_problems = rule_problems
 
     async def claim(
         self, task: TaskRef, holder: str, now: datetime
@@ -124,7 +131,7 @@ class KubeJournals:
         """What the task runs with: as record 0 has it, or found out now."""
         if start is not None:
             return start.config
-        found = await read_config(self._api, current)
+        found = await read_config(self._api, current, self._rule_problems)
         if isinstance(found, Trouble):
             raise _CannotBegin(found)
         return found
@@ -320,7 +327,7 @@ def _owner_fields(
     now = before.started or now
     fields: taskstatus.Fields = {
         "owner": {"holder": holder, "epoch": before.epoch + 1},
-        "endpoint": config.model.endpoint,
+        "endpoint": _endpoint(config.model),
     }
     if taskstatus.time_of(current, "startTime") is None:
         fields["startTime"] = wire.rfc3339(now)
@@ -333,6 +340,10 @@ def _owner_fields(
         fields["asking"] = {**mark, "lost": asking.lost + 1}
         fields["lostRequests"] = taskstatus.status(current).get("lostRequests", 0) + 1
     return fields
+
+
+def _endpoint(model: ModelConfig) -> str:
+    return f"{model.namespace}/{model.endpoint}" if model.namespace else model.endpoint
 
 
 def _claim(task: TaskRef, claimed: Object, records: tuple[Record, ...], *, counted: bool) -> Claim:

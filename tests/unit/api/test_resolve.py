@@ -5,7 +5,7 @@ from typing import Any
 
 from ratchet.api.endpoint import ModelEndpoint
 from ratchet.api.profile import AgentProfile
-from ratchet.api.resolve import Problems, References, references, resolve
+from ratchet.api.resolve import Problems, References, references, resolve, rules_of_task
 from ratchet.api.sandboxclass import SandboxClass
 from ratchet.api.task import AgentTask
 from ratchet.core.config import (
@@ -18,6 +18,8 @@ from ratchet.core.config import (
     GitSource,
     Limits,
     OnLoss,
+    Rule,
+    RuleAction,
     SandboxConfig,
     Toleration,
     UnknownPolicy,
@@ -26,6 +28,12 @@ from ratchet.core.config import (
 
 ENDPOINT = {"url": "http://sglang:30000/v1/", "model": "m"}
 CLASS = {"image": "debian:12"}
+NO_PUSH = {
+    "name": "no-push",
+    "when": "args.command.contains('git push')",
+    "action": "Deny",
+    "message": "People push.",
+}
 WHOLE_CLASS: dict[str, Any] = {
     "resources": {"requests": {"cpu": "1"}},
     "runtimeClassName": "gvisor",
@@ -70,12 +78,11 @@ def outcome(
     endpoint: dict[str, Any] | None = None,
     sandbox: dict[str, Any] | None = None,
 ) -> Config | Problems:
+    found = {"metadata": {"name": "e"}, "spec": {**ENDPOINT, **(endpoint or {})}}
     return resolve(
         of,
         by,
-        endpoint=ModelEndpoint.model_validate(
-            {"metadata": {"name": "e"}, "spec": {**ENDPOINT, **(endpoint or {})}}
-        ),
+        endpoints=[ModelEndpoint.model_validate(found)],
         sandbox_class=SandboxClass.model_validate({"spec": {**CLASS, **(sandbox or {})}}),
     )
 
@@ -290,15 +297,62 @@ def test_a_class_that_says_nothing_is_written_as_it_was_before_it_could_say_more
     assert Config.from_json(config.to_json()) == config
 
 
-def test_objects_named_default_are_used_where_nobody_names_any() -> None:
-    assert references(task(), None) == References(endpoint="default", sandbox_class="default")
+def test_a_task_uses_the_class_named_default_where_nobody_names_one() -> None:
+    assert class_of(task()) == "default"
+    by = profile(sandbox={"classRef": {"name": "pc"}})
+    assert class_of(task(), by) == "pc"
+    assert class_of(task(sandbox={"classRef": {"name": "tc"}}), by) == "tc"
 
 
-def test_the_tasks_references_win_over_the_profiles() -> None:
-    by = profile(model={"endpointRef": {"name": "p"}}, sandbox={"classRef": {"name": "pc"}})
-    assert references(task(), by) == References(endpoint="p", sandbox_class="pc")
-    own = task(model={"endpointRef": {"name": "t"}})
-    assert references(own, by) == References(endpoint="t", sandbox_class="pc")
+def class_of(of: AgentTask, by: AgentProfile | None = None) -> str:
+    found = references(of, by)
+    assert isinstance(found, References)
+    return found.sandbox_class
+
+
+def test_constraints_and_rules_of_the_profile_come_before_those_of_the_task() -> None:
+    config = resolved(
+        task(
+            constraints=["Write tests."],
+            policy={"rules": [{"name": "own", "when": "true", "action": "Allow"}]},
+        ),
+        profile(constraints=["Be brief."], policy={"rules": [NO_PUSH]}),
+    )
+    assert config.constraints == ("Be brief.", "Write tests.")
+    assert config.rules == (
+        Rule("no-push", "args.command.contains('git push')", RuleAction.DENY, "People push."),
+        Rule("own", "true", RuleAction.ALLOW),
+    )
+    assert Config.from_json(config.to_json()) == config
+
+
+def test_the_tasks_own_rules_are_known_from_the_profiles() -> None:
+    own = {"name": "own", "when": "true", "action": "Allow"}
+    of, by = task(policy={"rules": [own]}), profile(policy={"rules": [NO_PUSH]})
+    assert [rule.name for rule in rules_of_task(of, resolved(of, by))] == ["own"]
+    assert rules_of_task(task(), resolved(task(), by)) == ()
+
+
+def test_more_constraints_or_rules_than_the_model_and_the_operator_take_are_refused() -> None:
+    rules = [{**NO_PUSH, "name": f"r{number}"} for number in range(32)]
+    few, many = profile(constraints=["a"] * 31), profile(constraints=["a"] * 32)
+    assert len(resolved(task(constraints=["b"]), few).constraints) == 32
+    assert refused(task(constraints=["b"]), many) == (
+        "constraints of task and profile are 33 together, more than 32: remove some.",
+    )
+    (sentence,) = refused(task(policy={"rules": rules}), profile(policy={"rules": [NO_PUSH]}))
+    assert sentence.startswith("policy.rules of task and profile are 33 together")
+
+
+def test_a_problem_that_only_the_task_has_lasts_and_all_others_can_be_mended() -> None:
+    nested = [{"path": "a", "content": ""}, {"path": "a/b", "content": ""}]
+    lasting = outcome(task(files=nested))
+    assert isinstance(lasting, Problems) and lasting.lasting
+    small = {"contextWindow": 4096}
+    mendable = outcome(task(model={"maxOutputTokens": 4096}), endpoint=small)
+    assert isinstance(mendable, Problems) and not mendable.lasting
+    both = outcome(task(files=nested, model={"maxOutputTokens": 4096}), endpoint=small)
+    assert isinstance(both, Problems) and both.lasting and len(both.sentences) == 2
 
 
 def test_a_reply_that_fills_the_whole_window_is_refused_with_both_numbers() -> None:
