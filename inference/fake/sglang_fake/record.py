@@ -9,6 +9,8 @@ from collections import OrderedDict
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pydantic_core import to_json
+
 
 @dataclass(slots=True)
 class Seen:
@@ -78,8 +80,12 @@ class SeenLog:
 def digest_of(body: dict[str, Any]) -> str:
     """See `Seen.digest`."""
     kept = {name: value for name, value in body.items() if name not in ("rid", "cache_salt")}
-    text = json.dumps(kept, separators=(",", ":"), ensure_ascii=False)
-    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    try:
+        data = to_json(kept)  # a third of the time of json.dumps, which is most of a request's
+    except (ValueError, UnicodeError):  # lone surrogates
+        text = json.dumps(kept, separators=(",", ":"), ensure_ascii=False)
+        data = text.encode("utf-8", "surrogatepass")
+    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 class PrefixCache:

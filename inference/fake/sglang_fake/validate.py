@@ -10,12 +10,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
+
+from pydantic_core import from_json
 
 from sglang_fake.script import Asked
 from sglang_fake.wire import Refused, bad_request, error_body, invalid
 
 _ROLES = ("system", "user", "assistant", "tool", "function", "developer", "latest_reminder", "root")
+_KNOWN_ROLES = frozenset(_ROLES)
 Body = dict[str, Any]
 
 
@@ -31,7 +35,7 @@ def parse_body(raw: bytes, content_type: str) -> Body:
     if not raw:
         raise invalid(_missing(("body",), None))
     try:
-        body = json.loads(raw)
+        body = _loads(raw)
     except (ValueError, RecursionError) as err:
         position = getattr(err, "pos", 0)
         raise invalid(
@@ -47,6 +51,14 @@ def parse_body(raw: bytes, content_type: str) -> Body:
         # Recorded: a JSON array as body gives a plain-text 500.
         raise Refused(500, "Internal Server Error")
     return body
+
+
+def _loads(raw: bytes) -> Any:
+    """As json.loads, whose words for what is wrong are those of the recordings, in half the time."""
+    try:
+        return from_json(raw)
+    except ValueError:
+        return json.loads(raw)
 
 
 def _missing(loc: tuple[str | int, ...], found: object) -> dict[str, Any]:
@@ -92,7 +104,7 @@ def _check_messages(body: Body) -> None:
 
 
 def _check_message(index: int, message: object) -> None:
-    if not isinstance(message, dict) or message.get("role") not in _ROLES:
+    if not isinstance(message, dict) or not _known(message.get("role")):
         found = message.get("role") if isinstance(message, dict) else message
         msg = f"Value error, 'role' must be one of {_ROLES}."
         loc = ("body", "messages", index, "role")
@@ -105,18 +117,23 @@ def _check_message(index: int, message: object) -> None:
                 f"Model only supports text input; received unsupported content type '{kind}'."
             )
     for call in message.get("tool_calls") or ():
-        _check_replayed_arguments(call)
+        arguments = call.get("function", {}).get("arguments")
+        if isinstance(arguments, str) and not _is_json(arguments):
+            problem = "Assistant tool call function.arguments must be valid JSON."
+            raise bad_request(problem, "BadRequest")
 
 
-def _check_replayed_arguments(call: Body) -> None:
-    arguments = call.get("function", {}).get("arguments")
-    if isinstance(arguments, str):
-        try:
-            json.loads(arguments)
-        except ValueError as err:
-            raise bad_request(
-                "Assistant tool call function.arguments must be valid JSON.", "BadRequest"
-            ) from err
+def _known(role: object) -> bool:
+    return isinstance(role, str) and role in _KNOWN_ROLES
+
+
+@lru_cache(maxsize=4096)  # every request of a task repeats its history
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _check_tools(body: Body) -> None:
