@@ -1,32 +1,42 @@
-"""The model's view of a task: a pure function of its journal.
+"""The model's view of a task: a pure function of its journal and of the endpoint that is asked.
 
 Prompts are prefix-stable: the request of a turn starts with the bytes of the
 request before it (without its closing), so that an engine's prefix cache serves
 all but the newest messages. Hence no clock, no counters, a fixed tool order,
-and append-only messages.
+and append-only messages, but for one large step now and then, when the
+endpoint's window fills (`core/window.py`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from ratchet.core import telling, window
 from ratchet.core.config import Config, ModelConfig
-from ratchet.core.keys import canonical, sha256
-from ratchet.core.records import Result, Turn, Verdict
+from ratchet.core.keys import canonical
+from ratchet.core.records import Turn
+from ratchet.core.telling import NUDGE, SANDBOX_LOST, Level, Told, render
 from ratchet.core.tools import CATALOGUE
 from ratchet.core.tools_v1 import TOOLS_V1
+from ratchet.core.window import SQUEEZES, Bounds, Elision, Load
 
-NUDGE = (
-    "Your reply called no tool. If the goal is reached, or cannot be reached, call the tool "
-    "`finish` with a summary. Otherwise call the next tool."
-)
-SANDBOX_LOST = (
-    "The sandbox was lost and a new one was made. The workspace is as it was at the start of the "
-    "task: earlier changes to files, and everything that was running, are gone."
-)
+__all__ = [
+    "NUDGE",
+    "SANDBOX_LOST",
+    "History",
+    "Request",
+    "asked_as",
+    "messages",
+    "render",
+    "request",
+    "request_after",
+    "told",
+]
+
 _SYSTEM = (
     "You are an agent that pursues a goal by calling tools, without a person to ask. Work in the "
     "folder /workspace, which is a git repository. Look before you change things, check your work, "
@@ -39,7 +49,7 @@ _SYSTEM = (
 class Request:
     """The body of a model request and the digest of exactly these bytes. `turn`: the one it asks for.
 
-    `tokens` is an estimate of the prompt, `reply_tokens` of the room that the reply is left.
+    `tokens` is an estimate of the prompt, `reply_tokens` the room that is kept free for the reply.
     """
 
     turn: int
@@ -50,31 +60,190 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
-    """What complete turns have added to the conversation, as JSON text: it only ever grows.
+class View:
+    """What all requests of a task to one endpoint have in common."""
 
-    Kept from turn to turn, so that a turn costs the same however many there were before it.
+    endpoint: str
+    """As records name it."""
+    opening: str
+    goal: str
+    closing: str
+    version: int
+    reply_tokens: int
+    bounds: Bounds | None
+
+    @classmethod
+    def of(cls, config: Config, model: ModelConfig) -> View:
+        elides = config.transcript_version >= 2
+        return cls(
+            endpoint=_known_as(model),
+            opening='{"messages":[' + canonical({"role": "system", "content": _system(config)}),
+            goal=_goal(config),
+            closing="]," + _closing(model, config.tools, config.tools_version),
+            version=config.transcript_version,
+            reply_tokens=window.reply_room(model),
+            bounds=window.bounds(model) if elides else None,
+        )
+
+    def first(self, gone: int = 0, news: bool = False) -> str:
+        """The user's message."""
+        return telling.goal(self.goal, gone, news, self.version)
+
+    def note(self, gone: int) -> int:
+        """Bytes of what stands for so many turns that are told no more."""
+        return _size(self.first(gone)) - _size(self.first())
+
+
+class Prefix:
+    """The digest of the bytes so far, to go on with. Immutable."""
+
+    __slots__ = ("_digest",)
+
+    def __init__(self, text: str = "") -> None:
+        self._digest = hashlib.sha256(text.encode())
+
+    def plus(self, text: str) -> Prefix:
+        longer = Prefix()
+        longer._digest = self._digest.copy()
+        longer._digest.update(text.encode())
+        return longer
+
+    @property
+    def value(self) -> str:
+        return "sha256:" + self._digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What complete turns have added to the conversation with one endpoint, as JSON text.
+
+    Kept from turn to turn, so that a turn costs the same however many there were before it; only a
+    step that leaves out old output looks at all that is still told. One of no endpoint (`History()`)
+    has the turns alone: a request then costs as much as all of them.
     """
 
     turns: int = 0
     generation: int = 1
     """The newest sandbox that the model knows of."""
     text: str = ""
+    """All up to the model's newest reply."""
+    last: str = ""
+    """What is said since then: news may still join it."""
+    news: bool = False
+    """Whether the first sandbox was lost before the first turn."""
+    view: View | None = None
+    shown: tuple[Told, ...] = ()
+    """The turns that are still told."""
+    elision: Elision = field(default_factory=Elision)
+    load: Load = field(default_factory=Load)
+    counted: int = 0
+    """The turn whose request the server has counted."""
+    prefix: Prefix = field(default_factory=Prefix, repr=False, compare=False)
+    """Of the opening and `text`."""
 
     @classmethod
     def of(cls, config: Config, model: ModelConfig | None = None) -> History:
-        """The conversation of a task before its first turn, as this endpoint is shown it.
-
-        No endpoint is the first one. One for each endpoint that is asked: what is left out
-        depends on its window.
-        """
-        return cls()
+        """The conversation before the first turn, for this endpoint; none given is the first one."""
+        view = View.of(config, model or config.model)
+        goal = view.first()
+        load = Load(rest=_size(view.opening) + _size(goal) + _size(view.closing))
+        return cls(view=view, last=goal, load=load, prefix=Prefix(view.opening))
 
     def after(self, turn: Turn) -> History:
         """The history with the next complete turn."""
-        lost = _told_of_loss(self.generation, turn.generation)
-        text = "".join((self.text, *(f",{message}" for message in (*lost, *messages_of(turn)))))
-        return History(turn.number, max(self.generation, turn.generation), text)
+        view = self.view
+        if view is None:
+            return replace(self, turns=turn.number, shown=(*self.shown, Told(turn)))
+        asked = self._as_asked(turn, view).at(turn.generation)
+        return asked._answered(turn, view)._eased(view)
+
+    def at(self, generation: int) -> History:
+        """The history when this is the current sandbox: a new one is told of."""
+        view = self.view
+        if view is None or generation <= self.generation:
+            return self
+        told, first = self.shown, self.news
+        if told:
+            told = (*told[:-1], replace(told[-1], news=True))
+            level = self.elision.level(self.turns)
+            last = telling.answers(told[-1].turn, level, True, view.version)
+        else:
+            first, last = True, view.first(news=True)
+        load = self.load.plus(_size(last) - _size(self.last))
+        return replace(self, generation=generation, shown=told, news=first, last=last, load=load)
+
+    def squeezed(self, squeeze: int) -> History:
+        """The history with so much left out, after the server said that it does not fit."""
+        view = self.view
+        if view is None or squeeze == 0:
+            return self
+        return self._stepped(window.squeezed(self.load, squeeze), view)
+
+    def squeeze_of(self, turn: Turn) -> int | None:
+        """With which squeeze the turn after this history was asked for; None: not here."""
+        for squeeze in SQUEEZES:
+            if self.squeezed(squeeze).at(turn.generation).digest == turn.request_digest:
+                return squeeze
+        return None
+
+    @property
+    def digest(self) -> str:
+        """Of the next request's body."""
+        closing = self.view.closing if self.view else ""
+        return self.prefix.plus(self.last + closing).value
+
+    def _as_asked(self, turn: Turn, view: View) -> History:
+        """What was left out for this turn's request alone is left out from then on."""
+        if turn.reply.endpoint != view.endpoint:
+            return self
+        return self.squeezed(self.squeeze_of(turn) or 0)
+
+    def _answered(self, turn: Turn, view: View) -> History:
+        reply, last = telling.reply(turn), telling.answers(turn)
+        text, size = self.last + reply, _size(reply)
+        usage, counted = turn.reply.usage, self.counted
+        if usage.prompt and turn.reply.endpoint == view.endpoint:
+            # No token has less than a byte: a count that says so is none of this text.
+            prompt = min(usage.prompt, self.load.size)
+            said = min(max(0, usage.completion - usage.reasoning), size)
+            load, counted = Load(0, self.load.size + size, prompt + said), turn.number
+        else:
+            load = self.load.plus(size)
+        return replace(
+            self,
+            turns=turn.number,
+            text=self.text + text,
+            last=last,
+            shown=(*self.shown, Told(turn)),
+            load=load.plus(_size(last)),
+            counted=counted,
+            prefix=self.prefix.plus(text),
+        )
+
+    def _eased(self, view: View) -> History:
+        if view.bounds is None or self.load.estimate <= view.bounds.most:
+            return self
+        return self._stepped(view.bounds, view)
+
+    def _stepped(self, wanted: Bounds, view: View) -> History:
+        sizes = [[_size(told.text(level, view.version)) for level in Level] for told in self.shown]
+        elision, load = window.step(self.load, self.elision, sizes, self.counted, wanted, view.note)
+        if elision == self.elision:
+            return self
+        shown = self.shown[elision.gone - self.elision.gone :]
+        texts = [view.first(elision.gone, self.news)]
+        texts += (told.text(elision.level(told.turn.number), view.version) for told in shown[:-1])
+        newest, level = shown[-1], elision.level(self.turns)
+        text = "".join((*texts, telling.reply(newest.turn, level)))
+        return replace(
+            self,
+            text=text,
+            last=telling.answers(newest.turn, level, newest.news, view.version),
+            shown=shown,
+            elision=elision,
+            load=load,
+            prefix=Prefix(view.opening + text),
+        )
 
 
 def request(config: Config, turns: tuple[Turn, ...], generation: int) -> Request:
@@ -83,7 +252,7 @@ def request(config: Config, turns: tuple[Turn, ...], generation: int) -> Request
 
 
 def told(config: Config, turns: Iterable[Turn], model: ModelConfig | None = None) -> History:
-    """The conversation of complete turns from the first on, as this endpoint is shown it."""
+    """The conversation of complete turns from the first on, as this endpoint is told it."""
     history = History.of(config, model)
     for turn in turns:
         history = history.after(turn)
@@ -99,81 +268,65 @@ def request_after(
 ) -> Request:
     """The request for the turn after a history, when this is the current sandbox generation.
 
-    `model`: the endpoint that is asked, the first one where none is given. `squeeze`: 1 and 2 leave
-    out half and three quarters, after the server said that the conversation does not fit; the bytes
-    are those of no squeeze where nothing more can be left out.
+    `model`: the endpoint that is asked, as the history knows it. `squeeze`: 1 brings the
+    conversation to a half and 2 to a quarter, as far as that goes, after the server said that it
+    does not fit; what cannot be brought down has the bytes of the squeeze before.
     """
-    model = model or config.model
-    opening = ",".join(_opening(config))
-    lost = "".join(f",{message}" for message in _told_of_loss(history.generation, generation))
-    closing = _closing(model, config.tools, config.tools_version)
-    body = f'{{"messages":[{opening}{history.text}{lost}],{closing}'
-    tokens = -(-len(body.encode()) // 3)
-    return Request(history.turns + 1, "sha256:" + sha256(body), body, tokens, 4096)
+    asked = _for_endpoint(config, history, model).squeezed(squeeze).at(generation)
+    view = asked.view
+    assert view is not None
+    return Request(
+        turn=asked.turns + 1,
+        digest=asked.digest,
+        body=view.opening + asked.text + asked.last + view.closing,
+        tokens=asked.load.estimate,
+        reply_tokens=view.reply_tokens,
+    )
 
 
-def _opening(config: Config) -> Iterator[str]:
-    system = _SYSTEM if not config.instructions else f"{_SYSTEM}\n\n{config.instructions}"
-    yield canonical({"role": "system", "content": system})
+def asked_as(
+    config: Config, history: History, turn: Turn, model: ModelConfig | None = None
+) -> int | None:
+    """With which squeeze this endpoint was asked for the turn after a history; None: it was not."""
+    return _for_endpoint(config, history, model).squeeze_of(turn)
+
+
+def _for_endpoint(config: Config, history: History, model: ModelConfig | None) -> History:
+    if history.view is None:
+        return told(config, (one.turn for one in history.shown), model)
+    if model is not None and _known_as(model) != history.view.endpoint:
+        raise ValueError(
+            f"this is the conversation with {history.view.endpoint}, not {_known_as(model)}"
+        )
+    return history
+
+
+def _known_as(model: ModelConfig) -> str:
+    return f"{model.namespace}/{model.endpoint}" if model.namespace else model.endpoint
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _system(config: Config) -> str:
+    parts = [_SYSTEM]
+    if config.instructions:
+        parts.append(config.instructions)
+    if config.constraints:
+        rules = "\n".join(f"- {constraint}" for constraint in config.constraints)
+        parts.append(f"Keep to these constraints:\n{rules}")
+    return "\n\n".join(parts)
+
+
+def _goal(config: Config) -> str:
     parts = [config.goal]
     if config.context:
         parts.append(f"Context:\n{config.context}")
     if config.files:
         names = "\n".join(f"- {file.path}" for file in config.files)
         parts.append(f"Files in the workspace:\n{names}")
-    yield canonical({"role": "user", "content": "\n\n".join(parts)})
-
-
-def _told_of_loss(known: int, generation: int) -> tuple[str, ...]:
-    return (_user(SANDBOX_LOST),) if generation > known else ()
-
-
-def messages_of(turn: Turn) -> tuple[str, ...]:
-    """What a complete turn adds to the conversation, each message as JSON text."""
-    reply = turn.reply
-    if not reply.calls:
-        return (_assistant_text(turn), _user(reply.note or NUDGE))
-    asked = {
-        "role": "assistant",
-        "content": reply.text,
-        "tool_calls": [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.tool, "arguments": call.arguments},
-            }
-            for call in reply.calls
-        ],
-    }
-    answers = (
-        canonical(
-            {
-                "role": "tool",
-                "tool_call_id": call.id,
-                "content": render(turn.result(call.index)) if reply.verdict.runs else reply.note,
-            }
-        )
-        for call in reply.calls
-    )
-    return (canonical(asked), *answers)
-
-
-def render(result: Result | None) -> str:
-    """A result as the model reads it. The outcome is only named where the text alone would mislead."""
-    if result is None:
-        raise ValueError("a turn is only shown to the model once all its results are known")
-    return result.content or "[no output]"
-
-
-def _assistant_text(turn: Turn) -> str:
-    reply = turn.reply
-    unusable = reply.verdict is not Verdict.TEXT
-    text = reply.text or ("[a reply that could not be used]" if unusable else "")
-    return canonical({"role": "assistant", "content": text})
-
-
-def _user(text: str) -> str:
-    return canonical({"role": "user", "content": text})
+    return "\n\n".join(parts)
 
 
 @lru_cache(maxsize=64)
@@ -189,6 +342,8 @@ def _closing(model: ModelConfig, tools: tuple[str, ...], version: int) -> str:
     }
     if model.max_output_tokens is not None:
         tail["max_tokens"] = model.max_output_tokens
+    if model.reasoning_effort:
+        tail["reasoning_effort"] = model.reasoning_effort
     if model.seed is not None:
         tail["seed"] = model.seed
     if model.temperature is not None:
