@@ -105,6 +105,13 @@ attack: $(READY) ## what a hostile model may try, under runc and gVisor, on a cl
 attack-only:
 	$(BIN)/python -m tests.attack $(if $(RUNTIMES),--runtimes $(RUNTIMES)) $(if $(WRITE_DOCS),--write-docs)
 
+.PHONY: presets
+presets: $(READY) ## the chart's presets: golden files, and a dry run on the cluster's API server
+	@$(PYTHON) -m tools.with_cluster $(SELF) presets-only
+.PHONY: presets-only
+presets-only:
+	@$(BIN)/python -m tools.presets
+
 .PHONY: generate
 generate: $(READY) ## CRDs, their chart and docs/api.md, out of ratchet.api
 	$(BIN)/python -m ratchet.api.generate
@@ -112,7 +119,7 @@ generate: $(READY) ## CRDs, their chart and docs/api.md, out of ratchet.api
 .PHONY: lock
 lock: $(READY) ## requirements.txt and requirements-dev.txt, out of pyproject.toml
 	$(BIN)/pip-compile -q --allow-unsafe --generate-hashes --strip-extras --no-emit-find-links --no-emit-index-url -o requirements.txt pyproject.toml
-	$(BIN)/pip-compile -q --allow-unsafe --generate-hashes --strip-extras --no-emit-find-links --no-emit-index-url --extra dev -o requirements-dev.txt pyproject.toml
+	$(BIN)/pip-compile -q --allow-unsafe --generate-hashes --strip-extras --no-emit-find-links --no-emit-index-url --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
 
 ## Cluster and images
 
