@@ -139,12 +139,17 @@ class ModelGate:
         self._settle(way)
 
     def forget(self, endpoint: EndpointRef) -> None:
-        """The ModelEndpoint is no more. Tasks that run keep what they began with, and its terms."""
+        """There is no such ModelEndpoint. Tasks that run keep what they began with, and its terms;
+        where none were ever read, nothing is left that could set a limit."""
         way = self._ways.get(endpoint)
-        if way is not None and not way.waiters and not way.lane.running:
+        if way is None:
+            return
+        if not way.waiters and not way.lane.running:
             if way.timer is not None:
                 way.timer.cancel()
             del self._ways[endpoint]
+        elif way.lane.terms is None:
+            self.revise(endpoint, Terms())
 
     def view(self, endpoint: EndpointRef) -> View:
         """How it stands there now."""

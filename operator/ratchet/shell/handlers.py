@@ -1,4 +1,4 @@
-"""What kopf tells: watch events of tasks and sandbox pods, and nothing else.
+"""What kopf tells: watch events of tasks, model endpoints and sandbox pods, and nothing else.
 
 Only `on.event` handlers: kopf is the trigger and never the journal. No
 finalizers, no annotations, no daemons, so that an uninstalled operator leaves
@@ -8,7 +8,8 @@ objects that can be deleted.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import kopf
 
@@ -24,8 +25,20 @@ WATCHES_END_WITHIN_S = 3.0
 """kopf itself gives the handlers of a watch 2 s to end."""
 
 
-def register(registry: kopf.OperatorRegistry, supervisor: Supervisor, freshness: Freshness) -> None:
-    """Hang the handlers into a registry."""
+class EndpointsSeen(Protocol):
+    """Who is told of model endpoints."""
+
+    def seen(self, kind: str | None, body: Mapping[str, Any]) -> None:
+        """A watch event. `kind` is ADDED, MODIFIED, DELETED, or None when listed."""
+
+
+def register(
+    registry: kopf.OperatorRegistry,
+    supervisor: Supervisor,
+    freshness: Freshness,
+    endpoints: EndpointsSeen | None = None,
+) -> None:
+    """Hang the handlers into a registry; without `endpoints`, these are not watched."""
 
     @kopf.on.event(names.GROUP, names.VERSION, names.TASK_PLURAL, registry=registry)
     async def task_event(event: Any, body: Any, **_: Any) -> None:
@@ -42,6 +55,12 @@ def register(registry: kopf.OperatorRegistry, supervisor: Supervisor, freshness:
         seen = pod_seen(event.get("type"), body)
         if seen is not None:
             supervisor.pod_seen(seen)
+
+    if endpoints is not None:
+
+        @kopf.on.event(names.GROUP, names.VERSION, names.ENDPOINT_PLURAL, registry=registry)
+        async def endpoint_event(event: Any, body: Any, **_: Any) -> None:
+            endpoints.seen(event.get("type"), dict(body))
 
     kopf.on.cleanup(registry=registry)(end_watches)
 
