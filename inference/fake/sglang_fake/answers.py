@@ -28,11 +28,10 @@ def done(message: str) -> web.Response:
 
 
 def flushed() -> web.Response:
-    """Answer of /flush_cache: text without a content type, as recorded."""
+    """Answer of /flush_cache. SGLang sends no content type; aiohttp insists on one."""
     return web.Response(
-        body=b"Cache flushed.\nPlease check backend logs for more details. (When there are "
-        b"running or waiting requests, the operation will not be performed.)\n",
-        content_type=None,
+        text="Cache flushed.\nPlease check backend logs for more details. (When there are "
+        "running or waiting requests, the operation will not be performed.)\n"
     )
 
 

@@ -25,6 +25,10 @@ from sglang_fake.wire import Refused, Tokens
 log = logging.getLogger("sglang_fake")
 
 
+class _Lost(Exception):
+    """The server is gone; nobody gets an answer."""
+
+
 class Server(Protocol):
     """What a fault of the script can do to the whole server."""
 
@@ -107,6 +111,9 @@ class Chat:
             seen.status, seen.outcome = refused.status, seen.outcome or "refused"
             seen.problem = str(refused.body)
             raise
+        except _Lost:
+            seen.outcome = "failed"
+            return _hang_up(request)
         finally:
             seen.left, seen.outcome = time.time(), seen.outcome or "failed"
             self._changed()
@@ -221,17 +228,17 @@ class Chat:
             whole = self._reply(work) if work.chosen.turn.reply else _any_answer(work)
             response = await cut_answer(request, whole)
         if fault.kind == "stall":
-            ended = await job.ended
-            work.seen.outcome = ended.value
+            work.seen.outcome = (await job.ended).value
         if fault.kind == "crash":
             self._server.crash()
             await job.ended
-        if request.transport is not None:
-            request.transport.close()
+        _hang_up(request)
         return response
 
     def _stopped(self, why: Ended, work: _Work, share: float | None) -> web.StreamResponse:
         """An aborted answer: 200 with the text so far; one that still waited has usage 0."""
+        if why is Ended.LOST:
+            raise _Lost
         work.seen.outcome, work.seen.finish_reason = why.value, "abort"
         self._totals["aborted"] += 1
         reply = work.chosen.turn.reply
@@ -303,6 +310,13 @@ def _any_answer(work: _Work) -> web.Response:
 
 def _first(scripted: int | None, estimate: int) -> int:
     return estimate if scripted is None else scripted
+
+
+def _hang_up(request: web.Request) -> web.Response:
+    """Close the connection; the response is for aiohttp, and never sent."""
+    if request.transport is not None:
+        request.transport.close()
+    return web.Response()
 
 
 def _client_gone(request: web.Request) -> bool:

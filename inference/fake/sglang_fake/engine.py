@@ -16,6 +16,7 @@ class Ended(StrEnum):
 
     ABORTED = "aborted"
     GONE = "disconnected"
+    LOST = "failed"
 
 
 class QueueFull(Exception):
@@ -153,15 +154,20 @@ class Engine:
         """Whether nothing gets on: paused, or dead."""
         return self.paused or self.dead
 
-    def abort(self, rid: str, every: bool, at_once: bool = False) -> None:
+    def abort(self, rid: str, every: bool) -> None:
         """End the job of exactly this rid, or every one, so long after as SGLang was recorded to
         need. Unknown rids are no error."""
         for job in list(self._jobs.values()) if every else [self._jobs.get(rid)]:
-            if job is None or (self.dead and not at_once):
+            if job is None or self.dead:
                 continue
             running = job in self._running
             late = self._settings.abort_running_s if running else self._settings.abort_waiting_s
-            asyncio.get_running_loop().call_later(0 if at_once else late, job.end, Ended.ABORTED)
+            asyncio.get_running_loop().call_later(late, job.end, Ended.ABORTED)
+
+    def lose(self) -> None:
+        """End every job at once: the server is gone."""
+        for job in list(self._jobs.values()):
+            job.end(Ended.LOST)
 
     def admit(self, job: Job) -> None:
         """Take a job in, to run or to wait. Raises DuplicateRid or QueueFull."""

@@ -88,13 +88,13 @@ class FakeSGLang:
         self._port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Stop at once; requests in flight end as aborted ones."""
+        """Stop at once; connections of requests in flight are closed without an answer."""
         runner, self._runner = self._runner, None
         if runner is None:
             return
         for task in self._tasks - {asyncio.current_task()}:
             task.cancel()
-        self._chat.engine.abort("", every=True, at_once=True)
+        self._chat.engine.lose()
         await runner.cleanup()
         self.ended.set()
 
