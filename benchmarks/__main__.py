@@ -11,7 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
-from benchmarks import report
+from benchmarks import load, report
 from benchmarks.bare import NotMeasured
 from benchmarks.figures import Figures
 from benchmarks.measure import measure
@@ -56,8 +56,10 @@ async def _measured(options: argparse.Namespace, fast: Run, slow: Run) -> Figure
     sandboxes = await sandbox.measure(
         current(), NOTES, starts=options.starts, rounds=options.rounds
     )
+    print(f"{options.tasks} tasks at one endpoint ...")
+    loaded = await load.measure(current(), NOTES, options.tasks)
     print(f"{fast.turns} turns at once, then {slow.turns} with a model of {SLOW_MODEL_S:g} s ...")
-    return await measure(current(), fast, slow, sandboxes, NOTES, profile=options.profile)
+    return await measure(current(), fast, slow, sandboxes, loaded, NOTES, profile=options.profile)
 
 
 def _arguments() -> argparse.Namespace:
@@ -76,9 +78,11 @@ def _arguments() -> argparse.Namespace:
     )
     options = parser.parse_args()
     options.starts, options.rounds = sandbox.STARTS, sandbox.ROUNDS
+    options.tasks = load.TASKS
     if options.quick:
         options.turns, options.slow_turns = QUICK_TURNS, QUICK_SLOW_TURNS
         options.starts, options.rounds = sandbox.QUICK_STARTS, sandbox.QUICK_ROUNDS
+        options.tasks = load.QUICK_TASKS
     return options
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.floor import Floor
+from benchmarks.load.figures import LoadFigures
 from benchmarks.sandbox.figures import SandboxFigures
 from benchmarks.scripts import Run
 from benchmarks.trace import Turn
@@ -34,3 +35,4 @@ class Figures:
     ops: dict[str, float]
     """Median of each kind of port call of the fast run, in ms."""
     sandbox: SandboxFigures
+    load: LoadFigures

@@ -11,6 +11,7 @@ from benchmarks import floor, trace, writes
 from benchmarks.bare import api_server
 from benchmarks.figures import Figures, RunFigures
 from benchmarks.floor import Floor
+from benchmarks.load.figures import LoadFigures
 from benchmarks.processes import MeasuredOperator, scripted_model
 from benchmarks.sandbox.figures import SandboxFigures
 from benchmarks.scripts import Run
@@ -41,6 +42,7 @@ async def measure(
     fast: Run,
     slow: Run,
     sandboxes: SandboxFigures,
+    load: LoadFigures,
     folder: Path,
     *,
     profile: bool = False,
@@ -75,6 +77,7 @@ async def measure(
         peak_mib=notes.peak_mib,
         ops=trace.medians(notes, ran_fast.uid),
         sandbox=sandboxes,
+        load=load,
     )
 
 

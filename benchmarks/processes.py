@@ -33,7 +33,7 @@ async def scripted_model(runs: tuple[Run, ...], folder: Path) -> AsyncIterator[s
             stderr=log,
         )
     try:
-        await _until_it_answers(f"http://127.0.0.1:{port}/ping", process, folder)
+        await until_it_answers(f"http://127.0.0.1:{port}/ping", process, folder)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         if process.returncode is None:
@@ -41,7 +41,8 @@ async def scripted_model(runs: tuple[Run, ...], folder: Path) -> AsyncIterator[s
             await process.wait()
 
 
-async def _until_it_answers(url: str, process: asyncio.subprocess.Process, folder: Path) -> None:
+async def until_it_answers(url: str, process: asyncio.subprocess.Process, folder: Path) -> None:
+    """Wait for the first good answer. Raises NotMeasured and TimeoutError."""
     async with asyncio.timeout(MODEL_UP_WITHIN_S), aiohttp.ClientSession() as session:
         while True:
             if process.returncode is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.figures import Figures, RunFigures
 from benchmarks.intervals import median, percentile
+from benchmarks.load import report as load
 from benchmarks.sandbox import report as sandbox
 from benchmarks.tables import Target, header, row
 from benchmarks.trace import Turn
@@ -48,6 +49,7 @@ def as_json(figures: Figures, circumstances: Circumstances) -> dict[str, Any]:
         "machine": circumstances.machine,
         "turn": {name: round(value, 3) for name, value in turn.items()},
         "sandbox": sandbox.fields(figures.sandbox),
+        "load": load.fields(figures.load),
     }
 
 
@@ -70,6 +72,7 @@ def targets(figures: Figures) -> tuple[Target, ...]:
             SLOW_WRITES_TARGET,
         ),
         *sandbox.targets(figures.sandbox),
+        *load.targets(figures.load),
     )
 
 
@@ -79,6 +82,7 @@ def table(figures: Figures, circumstances: Circumstances) -> str:
         _times(figures),
         _writes(figures),
         sandbox.table(figures.sandbox),
+        load.table(figures.load),
         _targets(figures),
         _doubts(figures),
     )
