@@ -235,10 +235,13 @@ class History:
         texts += (told.text(elision.level(told.turn.number), view.version) for told in shown[:-1])
         newest, level = shown[-1], elision.level(self.turns)
         text = "".join((*texts, telling.reply(newest.turn, level)))
+        last = telling.answers(newest.turn, level, newest.news, view.version)
+        if (text, last) == (self.text, self.last):
+            return self
         return replace(
             self,
             text=text,
-            last=telling.answers(newest.turn, level, newest.news, view.version),
+            last=last,
             shown=shown,
             elision=elision,
             load=load,
