@@ -40,6 +40,7 @@ _FOR_SGLANG = (
     f"sglang.image.digest={DIGEST}",
     f"sglang.model.revision={COMMIT}",
     "sglang.podMonitor.enabled=true",
+    "sglang.alerts.enabled=true",
 )
 
 

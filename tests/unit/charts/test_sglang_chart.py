@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from ratchet.api.endpoint import ModelEndpoint
 
 from tests.unit.charts.helm import CHARTS, REGISTRY, helm, only, render, template
 
+FIXTURES = Path(__file__).parents[2] / "fixtures/sglang"
 MODEL = "some-lab/some-model"
 DIGEST = "sha256:" + "0" * 64
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -104,6 +107,7 @@ def test_helm_lint_has_nothing_to_say() -> None:
         (("--set=endpoint.timeouts.totalSeconds=1200",), "give at least 1295"),
         (("--set=sglang.apiKeySecret.name=key", TEAM), "endpoint.apiKeySecret is not"),
         (("--set=sglang.apiKeySecret.name=key",), "sglang.apiKeySecret.key is empty"),
+        (("--set=sglang.alerts.enabled=true",), "sglang.podMonitor.enabled is not"),
     ],
 )
 def test_what_cannot_work_is_refused_with_a_sentence(words: tuple[str, ...], says: str) -> None:
@@ -384,6 +388,21 @@ def test_metrics_are_scraped_where_they_are_served() -> None:
         assert endpoint["port"] in [port["name"] for port in container["ports"]]
         wanted = spec["selector"]["matchLabels"]
         assert wanted.items() <= labels_of(objects, "Deployment", name).items()
+
+
+def test_the_alerts_ask_for_what_a_real_server_was_seen_to_serve() -> None:
+    monitored = "--set=sglang.podMonitor.enabled=true"
+    objects = render(*PLAIN, monitored, "--set=sglang.alerts.enabled=true")
+    (group,) = only(objects, "PrometheusRule")["spec"]["groups"]
+    expressions = "\n".join(rule["expr"] for rule in group["rules"])
+    scrape = json.loads((FIXTURES / "cancel/metrics_after_aborts.json").read_text())
+    served = set(re.findall(r"^(sglang:\w+)", scrape["response"]["body_text"], re.MULTILINE))
+    asked = set(re.findall(r"sglang:\w+", expressions))
+    assert len(asked) == 6
+    assert asked <= served
+    monitor = only(objects, "PodMonitor")["metadata"]
+    jobs = set(re.findall(r'job="([^"]+)"', expressions))
+    assert jobs == {f"{monitor['namespace']}/{monitor['name']}"}
 
 
 # The router
