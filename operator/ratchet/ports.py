@@ -19,13 +19,13 @@ Error tree::
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from ratchet.core.conditions import Reason
-from ratchet.core.config import Config, ModelConfig
+from ratchet.core.config import Config, ModelConfig, Rule
 from ratchet.core.facts import (
     Answered,
     Asking,
@@ -92,6 +92,7 @@ class Claim:
     sandbox: SandboxRef
     records: tuple[Record, ...]
     """The journal in order, record 0 first; as the API server returned it."""
+    lost_tokens: int = 0
 
 
 class Journal(Protocol):
@@ -156,6 +157,25 @@ class Model(Protocol):
 
     async def ask(self, request: ModelRequest) -> RawReply | ModelFailure:
         """Send one request, once. Cancelling closes the connection and frees the engine."""
+
+
+class RuleCheck(Protocol):
+    """The rules of a task about tool calls."""
+
+    async def __call__(
+        self,
+        rules: tuple[Rule, ...],
+        tool: str,
+        arguments: str,
+        calls: Mapping[str, int],
+        turn: int,
+        /,
+    ) -> str | None:
+        """Why this call is denied, as the model is told it; None if it is allowed.
+
+        `arguments` is canonical JSON text, `calls` how often the task called each tool before. What
+        cannot be decided is denied. Never raises but when cancelled.
+        """
 
 
 class Permit(Protocol):
@@ -269,6 +289,6 @@ class Clock(Protocol):
 __all__ = [
     "Answered", "Asking", "Away", "CallOrder", "Claim", "Clock", "EndpointRef", "Gate", "Journal",
     "JournalAway", "JournalRefused", "Journals", "Model", "ModelRequest", "OwnershipLost", "Permit",
-    "PortError", "Receipt", "Sandbox", "SandboxAway", "SandboxGone", "SandboxPending", "SandboxReady",
-    "SandboxRef", "SandboxRefused", "Sandboxes", "Start", "TaskRef", "Ticket", "Told",
+    "PortError", "Receipt", "RuleCheck", "Sandbox", "SandboxAway", "SandboxGone", "SandboxPending",
+    "SandboxReady", "SandboxRef", "SandboxRefused", "Sandboxes", "Start", "TaskRef", "Ticket", "Told",
 ]  # fmt: skip

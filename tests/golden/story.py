@@ -82,6 +82,11 @@ _WORDS: dict[type, Callable[..., str]] = {
         f"attempt {x.attempt} at turn {x.turn} failed ({x.failure.kind}): {x.failure.message}"
     ),
     e.AskWithdrawn: lambda x: f"attempt {x.attempt} at turn {x.turn} is given up",
+    e.Queued: lambda x: f"attempt {x.attempt} at turn {x.turn} waits: {x.message}",
+    e.Admitted: lambda x: f"attempt {x.attempt} at turn {x.turn} is let in",
+    e.AdmissionLapsed: lambda x: f"attempt {x.attempt} at turn {x.turn} leaves the queue",
+    e.EndpointAway: lambda x: f"endpoint {x.index} is away: {x.message}",
+    e.PriorityChanged: lambda x: f"the priority is {x.priority}",
     e.AskingMarked: lambda x: f"attempt {x.asking.attempt} at turn {x.asking.turn} is marked",
     e.TurnStored: lambda x: f"turn {x.turn.number} is in the journal",
     e.RerunStored: lambda x: f"a re-run in turn {x.turn.number} is in the journal",
@@ -110,8 +115,8 @@ _WORDS: dict[type, Callable[..., str]] = {
 
 def _wish(wish: c.Command) -> str:
     match wish:
-        case c.Ask():
-            return f"Ask {wish.turn} (attempt {wish.attempt})"
+        case c.Ask() | c.Admit():
+            return f"{type(wish).__name__} {wish.turn} (attempt {wish.attempt})"
         case c.RunCall() | c.InterruptCall():
             return f"{type(wish).__name__} {_short(wish.order.key)}"
         case c.StoreTurn() | c.StoreResults() | c.StoreEnd():

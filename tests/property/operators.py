@@ -21,6 +21,7 @@ from ratchet.core.state import State
 from ratchet.edges.claim import KubeJournals
 from ratchet.edges.kube import JSON, TIMEOUT_S, ApiError, ApiUnreachable, Params
 from ratchet.fakes.clock import LoopClock
+from ratchet.fakes.gate import OpenGate
 from ratchet.fakes.model import FakeModel
 from ratchet.ports import Claim, Journal, Journals, ModelRequest, TaskRef
 from ratchet.shell.handlers import pod_seen, task_seen
@@ -31,6 +32,7 @@ from tests.property.apiserver import ApiServer, Object
 from tests.property.network import Network, Serve, Way
 from tests.property.pods import Pod
 from tests.property.sandboxes import PretendedSandboxes
+from tests.unit.core.world import no_rules
 
 Listen = Callable[["Operator", e.Event, State], None]
 
@@ -69,7 +71,9 @@ class Operator:
             model=LineToModel(self),
             sandboxes=PretendedSandboxes(line, around.network, self, around.pods),
             clock=LoopClock(),
+            gate=OpenGate(),
             check=lambda _tool, _arguments: None,
+            rules=no_rules,
             random=lambda: 0.5,
             holder=self.name,
             listeners=self._listeners,

@@ -27,6 +27,23 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Admit:
+    """Wait for a place at an endpoint. Ends in Admitted or EndpointAway, Queued before that.
+
+    No mark is written while a task waits, so that an owner that is lost then has lost no request.
+    """
+
+    interruptible: ClassVar[bool] = True
+    turn: int
+    attempt: int
+    endpoint: int
+    """Index among the endpoints of the task."""
+    priority: int
+    tokens: int = field(compare=False)
+    running: bool = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class MarkAsking:
     """Write into the status that the request is being sent. Ends in AskingMarked."""
 
@@ -167,6 +184,7 @@ class RemoveSandbox:
 
 Command = (
     Ask
+    | Admit
     | MarkAsking
     | StoreTurn
     | StoreRerun

@@ -148,8 +148,9 @@ REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
             " task without it."
         ),
         Reason.ENDPOINT_NOT_FOUND: (
-            "There is no ModelEndpoint of that name in this namespace (a task that names none uses"
-            " the one called default); create it."
+            "There is no ModelEndpoint of that name in that namespace, or it does not allow the"
+            " task's in its allowedNamespaces (a task that names none uses the one called default);"
+            " create or change it."
         ),
         Reason.CLASS_NOT_FOUND: (
             "There is no SandboxClass of that name in this namespace (a task that names none uses"
@@ -159,7 +160,8 @@ REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
             "A Secret, or the key in it, that the ModelEndpoint or spec.git names is missing; create it."
         ),
         Reason.CONFIG_MAP_NOT_FOUND: (
-            "A ConfigMap, or the key in it, that spec.files names is missing; create it."
+            "A ConfigMap, or the key in it, that spec.files or caConfigMapRef of the ModelEndpoint"
+            " names is missing; create it."
         ),
         Reason.SERVICE_NOT_FOUND: (
             "A Service that egress of the SandboxClass names is missing; create it."

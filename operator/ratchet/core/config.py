@@ -15,7 +15,7 @@ from typing import Any, Final
 from ratchet.core.keys import canonical
 from ratchet.core.tools import TOOLS_VERSION
 
-JOURNAL_VERSION = 2
+JOURNAL_VERSION = 3
 """Version of the records and of the code that builds prompts from them."""
 TRANSCRIPT_VERSION = 2
 """How the conversation is told to the model. 2: roles alternate, and old output is elided where the
@@ -110,6 +110,11 @@ class ModelConfig:
     backoff_most_s: float = 60.0
     give_up_s: float = 0.0
     """How long all endpoints together may fail before the task does; 0 is at once."""
+
+    @property
+    def known_as(self) -> str:
+        """The endpoint as records and people name it: with its namespace where that is another one."""
+        return f"{self.namespace}/{self.endpoint}" if self.namespace else self.endpoint
 
 
 @dataclass(frozen=True, slots=True)

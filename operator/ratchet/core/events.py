@@ -37,6 +37,52 @@ class AskWithdrawn:
 
     turn: int
     attempt: int
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A request waits for a place at its endpoint; `message` says which place and why."""
+
+    turn: int
+    attempt: int
+    message: str
+    place: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request has its place at the endpoint of this index."""
+
+    turn: int
+    attempt: int
+    endpoint: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionLapsed:
+    """A request neither waits for its place any more nor has it, and was not sent."""
+
+    turn: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointAway:
+    """The endpoint of this index is known not to serve before `until`; nothing was sent there."""
+
+    index: int
+    message: str
+    until: datetime
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PriorityChanged:
+    """Somebody set spec.priority."""
+
+    priority: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +271,11 @@ Event = (
     Replied
     | AskFailed
     | AskWithdrawn
+    | Queued
+    | Admitted
+    | AdmissionLapsed
+    | EndpointAway
+    | PriorityChanged
     | AskingMarked
     | TurnStored
     | RerunStored

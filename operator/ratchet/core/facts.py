@@ -75,6 +75,8 @@ class Asking:
     attempt: int
     request_digest: str
     lost: int = 0
+    tokens: int = 0
+    """An estimate of what is lost with the request if its reply never comes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from ratchet.core.commands import (
+    Admit,
     Ask,
     AwaitSandbox,
     BindLedger,
@@ -50,7 +51,7 @@ MAX_REASON = 16 * 1024
 """Bytes of the sentence that an End record gives as its reason."""
 
 _NEEDS_JOURNAL = (
-    MarkAsking, StoreTurn, StoreRerun, StoreResults, StoreEnd, BindLedger, RaiseGeneration, Conclude,
+    Admit, MarkAsking, StoreTurn, StoreRerun, StoreResults, StoreEnd, BindLedger, RaiseGeneration, Conclude,
     PrepareSandbox, RemoveSandbox,
 )  # fmt: skip
 """What can only fail while the API server is away. Nothing new is begun then."""
@@ -105,7 +106,15 @@ def _stop(state: State, now: datetime) -> Stop | None:
         return unknown
     if not state.sandbox.fenced or state.answer is not None or state.open_turn is not None:
         return _sandbox_failed(state, now)
-    return _sandbox_failed(state, now) or limit_reached(state.config, state.tally)
+    return _sandbox_failed(state, now) or _limit_reached(state)
+
+
+def _limit_reached(state: State) -> Stop | None:
+    """Whether the next request may not be sent because of a limit of the task."""
+    prompt = state.request.tokens if state.request is not None else 0
+    return limit_reached(
+        state.config, state.tally, state.model, lost=state.lost_tokens, prompt=prompt
+    )
 
 
 def _recorded_unknown(state: State, turn: Turn) -> Stop | None:
@@ -254,12 +263,22 @@ def _record(state: State) -> Iterator[Command]:
 
 def _ask(state: State, now: datetime) -> Iterator[Command]:
     wanted = state.request
-    if wanted is None or state.answer is not None or state.model_backoff.blocks(now):
+    if wanted is None or state.answer is not None or state.route.blocks(now):
         return
     if state.sandbox.phase is SandboxPhase.GONE:
         return  # the model must be told of the new one, so the request is about to change
-    if limit_reached(state.config, state.tally) is not None:
+    if _limit_reached(state) is not None:
         return  # the open turn's results are still being recorded; then the task ends
+    if not state.let_in:
+        yield Admit(
+            turn=wanted.turn,
+            attempt=state.attempt,
+            endpoint=state.route.index,
+            priority=state.priority,
+            tokens=wanted.tokens + wanted.reply_tokens,
+            running=bool(state.turns),
+        )
+        return
     asking = _asking(state)
     if asking is not None and state.asking != asking:
         # First the mark: a request sent beside it would be one that nobody knows of, if we died
@@ -274,7 +293,8 @@ def _asking(state: State) -> Asking | None:
         return None
     before = state.asking
     lost = before.lost if before is not None and before.turn == state.request.turn else 0
-    return Asking(state.request.turn, state.attempt, state.request.digest, lost)
+    request = state.request
+    return Asking(request.turn, state.attempt, request.digest, lost, request.tokens)
 
 
 # --- the end -------------------------------------------------------------------------------------
@@ -353,7 +373,7 @@ def wake(state: State, now: datetime) -> datetime | None:
     """The next moment at which `decide` may answer differently although nothing happened."""
     times = [
         state.deadline,
-        state.model_backoff.until,
+        state.route.until,
         state.journal_backoff.until,
         state.sandbox.backoff.until,
         state.sandbox.network_backoff.until,

@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 
 from ratchet.core.conditions import Reason
-from ratchet.core.config import Completion, Config, OnLoss, UnknownPolicy
+from ratchet.core.config import Completion, Config, ModelConfig, OnLoss, UnknownPolicy
+from ratchet.core.cost import lost_cost, prompt_cost, spelled
 from ratchet.core.facts import Enforcement, NetworkVerdict, Receipt, SandboxRef
 from ratchet.core.keys import call_key
 from ratchet.core.records import Call, EndOutcome, Outcome, Rerun, Result, Turn, Verdict
-from ratchet.core.replies import FailureKind, ModelFailure
 from ratchet.core.tally import Tally
 from ratchet.core.tools import CATALOGUE, Effect
 
@@ -53,25 +54,6 @@ def backoff(failures: int, jitter: float, *, first: float = 1.0, most: float = 6
     """How long to wait after the n-th failure in a row: doubling, with up to half taken off."""
     seconds = min(most, first * 2.0 ** min(failures - 1, 16))
     return timedelta(seconds=seconds * (1 - jitter / 2))
-
-
-def after_failure(config: Config, failure: ModelFailure, failures: int) -> Stop | None:
-    """What a failed attempt means for the task. `failures` counts those in a row, this one included."""
-    match failure.kind:
-        case FailureKind.WAIT:
-            return None
-        case FailureKind.RETRY if failures < config.model.attempts:
-            return None
-        case FailureKind.RETRY:
-            return fail(
-                Reason.MODEL_UNREACHABLE, f"{failure.message} ({failures} attempts were made.)"
-            )
-        case FailureKind.CONTEXT:
-            return fail(Reason.CONTEXT_FULL, failure.message)
-        case FailureKind.CONFIGURATION if failure.status in (401, 403):
-            return fail(Reason.MODEL_UNAUTHORIZED, failure.message)
-        case _:
-            return fail(Reason.MODEL_REJECTED, failure.message)
 
 
 def after_reply(config: Config, turns: tuple[Turn, ...]) -> Stop | None:
@@ -167,22 +149,42 @@ def after_unwritten(reason: Reason, message: str, failures: int) -> Stop | None:
     )
 
 
-def limit_reached(config: Config, tally: Tally) -> Stop | None:
-    """Whether another request may be sent at all."""
+def limit_reached(
+    config: Config, tally: Tally, model: ModelConfig, *, lost: int = 0, prompt: int = 0
+) -> Stop | None:
+    """Whether the next request may not be sent, because it would pass a limit of the task.
+
+    `lost` are the tokens of lost requests, `prompt` an estimate of those that the next one sends to
+    `model`. What its reply will take nobody knows: a limit may be passed by one reply.
+    """
     limits = config.limits
     if tally.turns >= limits.turns:
         return fail(
             Reason.TURN_LIMIT,
             f"The task used its {limits.turns} turns. Create a new task with a higher limits.turns.",
         )
-    tokens = tally.usage.total
-    if limits.tokens is not None and tokens >= limits.tokens:
+    tokens = tally.usage.total + lost
+    if limits.tokens is not None and tokens + max(prompt, 1) > limits.tokens:
         return fail(
             Reason.TOKEN_LIMIT,
-            f"The task used {tokens} tokens, limits.tokens is {limits.tokens}. "
-            "Create a new task with a higher limit.",
+            f"The task used {tokens} tokens, the next request takes about {prompt} more, and "
+            f"limits.tokens is {limits.tokens}. Create a new task with a higher limit.",
         )
-    return None
+    return _cost_limit_reached(config, tally, model, lost, prompt) if limits.cost else None
+
+
+def _cost_limit_reached(
+    config: Config, tally: Tally, model: ModelConfig, lost: int, prompt: int
+) -> Stop | None:
+    spent, most = tally.cost + lost_cost(config, lost), Decimal(config.limits.cost)
+    wanted = prompt_cost(model, prompt)
+    if spent < most and spent + wanted <= most:
+        return None
+    return fail(
+        Reason.COST_LIMIT,
+        f"The task cost {spelled(spent)}, the next request costs about {spelled(wanted)} more, and "
+        f"limits.cost is {config.limits.cost}. Create a new task with a higher limit.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

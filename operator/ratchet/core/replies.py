@@ -71,3 +71,5 @@ class ModelFailure:
     message: str
     status: int | None = None
     retry_after_s: float | None = None
+    reached: bool = True
+    """False where the request certainly never left, so that it has cost nothing."""

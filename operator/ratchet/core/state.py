@@ -6,14 +6,17 @@ task's status holds. Nothing in it is read from a clock or a cache.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from ratchet.core.config import Config
+from ratchet.core.config import Config, ModelConfig
+from ratchet.core.cost import turn_cost
 from ratchet.core.facts import Asking, Enforcement, NetworkVerdict, SandboxRef
 from ratchet.core.policy import Look, Stop
 from ratchet.core.records import Call, End, Patch, Reply, Rerun, Result, Turn
+from ratchet.core.routing import FIRST, Route
 from ratchet.core.tally import Tally
 from ratchet.core.tools import CATALOGUE, FINISH, Home
 from ratchet.core.transcript import History, Request
@@ -49,6 +52,23 @@ class Answer:
     turn: int
     digest: str
     reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request that was let in at an endpoint, by the number of its turn and attempt."""
+
+    turn: int
+    attempt: int
+    endpoint: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is known of the wait for a place at an endpoint: the sentence, and which place (from 1)."""
+
+    message: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +118,23 @@ class State:
     cancelled: bool = False
     asking: Asking | None = None
     lost_requests: int = 0
+    lost_tokens: int = 0
+    """By estimate, where the server did not say."""
+    priority: int = 0
 
     request: Request | None = None
-    """The next request, once all results it needs are known; a pure function of the journal."""
+    """The next request, once all results it needs are known; a pure function of the journal and of
+    the endpoint that is asked."""
     attempt: int = 1
-    failures: int = 0
-    waits: int = 0
-    model_backoff: Backoff = Backoff()
-    model_message: str = ""
+    """Counts all tries of the request, whichever endpoint they went to."""
+    route: Route = FIRST
+    squeeze: int = 0
+    """How much more than usual is left out of the request, since it did not fit."""
+    fallback: tuple[int, History] | None = None
+    """The conversation as the fallback of this index is shown it, once it was asked."""
+    admitted: Admission | None = None
+    queue: Place | None = None
+    """The wait for a place, as long as there is one that is worth to be told."""
     answer: Answer | None = None
 
     known: tuple[Result, ...] = ()
@@ -128,7 +157,23 @@ class State:
     @property
     def tally(self) -> Tally:
         """What all turns come to."""
-        return self.earlier.with_turn(self.turns[-1]) if self.turns else self.earlier
+        if not self.turns:
+            return self.earlier
+        newest = self.turns[-1]
+        return self.earlier.with_turn(newest, turn_cost(self.config, newest))
+
+    @property
+    def model(self) -> ModelConfig:
+        """The endpoint that is asked."""
+        return self.config.endpoints[self.route.index]
+
+    @property
+    def let_in(self) -> bool:
+        """Whether the next attempt has its place at the endpoint that is asked."""
+        wanted = self.request
+        return wanted is not None and self.admitted == Admission(
+            wanted.turn, self.attempt, self.route.index
+        )
 
     @property
     def open_turn(self) -> Turn | None:
@@ -162,3 +207,14 @@ def missing(state: State) -> tuple[Call, ...]:
 def in_sandbox(call: Call) -> bool:
     """Whether a call runs in the sandbox, rather than in the operator."""
     return CATALOGUE[call.tool].home is Home.SANDBOX
+
+
+def calls_before(state: State, key: str) -> dict[str, int]:
+    """How often each tool was called before the call that runs under this key, run or not."""
+    counts: Counter[str] = Counter()
+    for turn in state.turns:
+        for call in turn.reply.calls if turn.reply.verdict.runs else ():
+            if turn is state.open_turn and turn.current_key(state.task_uid, call.index) == key:
+                return dict(counts)
+            counts[call.tool] += 1
+    return dict(counts)

@@ -8,9 +8,11 @@ from datetime import datetime
 
 from ratchet.core.conditions import ConditionType, Phase, Reason
 from ratchet.core.config import VolumeClaim
+from ratchet.core.cost import lost_cost, priced, spelled
 from ratchet.core.facts import Enforcement
 from ratchet.core.records import End, EndOutcome
 from ratchet.core.replies import Usage
+from ratchet.core.routing import told
 from ratchet.core.state import Sandbox, SandboxPhase, State, missing
 
 MAX_MESSAGE = 1024
@@ -60,6 +62,9 @@ class Summary:
     result: ResultSummary | None = None
     asks: bool = True
     """Whether a model request may be under way; if not, no mark of one may stay in the status."""
+    lost_tokens: int = 0
+    cost: str = ""
+    """Of the recorded and the lost requests; empty where no endpoint has a price."""
 
     @property
     def urgent(self) -> tuple[Phase, tuple[tuple[ConditionType, bool | None, Reason], ...]]:
@@ -86,9 +91,24 @@ def summarise(state: State, now: datetime) -> Summary:
         lost_requests=state.lost_requests,
         unknown_outcomes=tally.unknown,
         conditions=_conditions(phase, reason, message) + _network(state.sandbox),
-        asks=not state.model_backoff.blocks(now),
+        asks=not _mark_is_stale(state),
+        lost_tokens=state.lost_tokens,
+        cost=_cost(state),
         result=_result(state.end, state.config.sandbox.claim) if state.end is not None else None,
     )
+
+
+def _mark_is_stale(state: State) -> bool:
+    """Whether the status may hold the mark of an attempt that has ended, while no other is made."""
+    mark = state.asking
+    current = mark is not None and mark.turn == len(state.turns) + 1
+    return current and state.answer is None and not state.let_in
+
+
+def _cost(state: State) -> str:
+    if not priced(state.config):
+        return ""
+    return spelled(state.tally.cost + lost_cost(state.config, state.lost_tokens))
 
 
 def conditions_of_failure(reason: Reason, message: str) -> tuple[Condition, ...]:
@@ -111,14 +131,16 @@ def _outlook(state: State, now: datetime) -> tuple[Phase, Reason, str]:
             EndOutcome.CANCELLED: Phase.CANCELLED,
         }
         return phases[state.end.outcome], Reason(state.end.reason), state.end.message
+    if state.queue is not None:
+        return Phase.QUEUED, Reason.QUEUED, state.queue.message
     return Phase.RUNNING, *_progress(state, now)
 
 
 def _progress(state: State, now: datetime) -> tuple[Reason, str]:
     sandbox = state.sandbox
-    if state.model_message and state.answer is None:
-        reason = Reason.MODEL_RETRYING if state.failures else Reason.MODEL_BUSY
-        return reason, state.model_message
+    in_the_way = told(state.config, state.route)
+    if in_the_way is not None and state.answer is None:
+        return in_the_way
     # One that has answered since then has no reason: it is only looked at again.
     unanswered = sandbox.backoff.failures > 1 and sandbox.reason
     if sandbox.phase is SandboxPhase.UNSEEN and unanswered:

@@ -19,7 +19,7 @@ from typing import Any
 
 from ratchet.api import names
 from ratchet.core.conditions import Phase, Reason
-from ratchet.core.config import Config, ModelConfig
+from ratchet.core.config import Config
 from ratchet.core.records import End, Record, Start, Turn
 from ratchet.core.status import conditions_of_failure, conditions_of_wait
 from ratchet.edges import checking, kube, taskstatus, wire
@@ -327,7 +327,7 @@ def _owner_fields(
     now = before.started or now
     fields: taskstatus.Fields = {
         "owner": {"holder": holder, "epoch": before.epoch + 1},
-        "endpoint": _endpoint(config.model),
+        "endpoint": config.model.known_as,
     }
     if taskstatus.time_of(current, "startTime") is None:
         fields["startTime"] = wire.rfc3339(now)
@@ -338,12 +338,9 @@ def _owner_fields(
     if lost and asking is not None:
         mark: Object = taskstatus.status(current)["asking"]
         fields["asking"] = {**mark, "lost": asking.lost + 1}
-        fields["lostRequests"] = taskstatus.status(current).get("lostRequests", 0) + 1
+        requests, tokens = taskstatus.lost_of(current)
+        fields |= taskstatus.lost_fields(requests + 1, tokens + asking.tokens)
     return fields
-
-
-def _endpoint(model: ModelConfig) -> str:
-    return f"{model.namespace}/{model.endpoint}" if model.namespace else model.endpoint
 
 
 def _claim(task: TaskRef, claimed: Object, records: tuple[Record, ...], *, counted: bool) -> Claim:
@@ -351,10 +348,11 @@ def _claim(task: TaskRef, claimed: Object, records: tuple[Record, ...], *, count
     started = taskstatus.time_of(claimed, "startTime")
     assert started is not None  # written by the claim, if not before
     asking = taskstatus.asking_of(claimed)
-    lost = status.get("lostRequests", 0)
+    lost, lost_tokens = taskstatus.lost_of(claimed)
     if asking is not None and any(record.number == asking.turn for record in records):
         # The owner before us recorded the reply after all, between our look and our claim.
         lost -= counted
+        lost_tokens -= asking.tokens if counted else 0
         asking = replace(asking, lost=asking.lost - counted)
     return Claim(
         task=task,
@@ -364,6 +362,7 @@ def _claim(task: TaskRef, claimed: Object, records: tuple[Record, ...], *, count
         cancel=bool((claimed.get("spec") or {}).get("cancel")),
         asking=asking,
         lost_requests=lost,
+        lost_tokens=lost_tokens,
         sandbox=taskstatus.sandbox_of(claimed),
         records=records,
     )

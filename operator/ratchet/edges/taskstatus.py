@@ -70,6 +70,7 @@ def asking_of(task: Object) -> Asking | None:
         attempt=found["attempt"],
         request_digest=found["requestDigest"],
         lost=found.get("lost", 0),
+        tokens=found.get("tokens", 0),
     )
 
 
@@ -102,7 +103,21 @@ def asking_fields(asking: Asking | None, owner_epoch: int) -> Fields:
         "requestDigest": asking.request_digest,
         "epoch": owner_epoch,
     }
-    return {"asking": body | ({"lost": asking.lost} if asking.lost else {})}
+    counts = {"lost": asking.lost, "tokens": asking.tokens}
+    return {"asking": body | {name: count for name, count in counts.items() if count}}
+
+
+def lost_of(task: Object) -> tuple[int, int]:
+    """Lost requests of a task, and their tokens."""
+    found = status(task)
+    lost = found.get("lost") or {}
+    requests: int = lost.get("requests") or found.get("lostRequests", 0)
+    return requests, int(lost.get("tokens", 0))
+
+
+def lost_fields(requests: int, tokens: int) -> Fields:
+    """`lost`, and what was called `lostRequests` before it."""
+    return {"lost": {"requests": requests, "tokens": tokens}, "lostRequests": requests}
 
 
 def sandbox_fields(sandbox: SandboxRef) -> Fields:
@@ -132,10 +147,11 @@ def summary_fields(task: TaskRef, current: Object, summary: Summary, now: dateti
             "reasoning": usage.reasoning,
             "total": usage.total,
         },
-        "lostRequests": summary.lost_requests,
+        "cost": summary.cost or None,
         "unknownOutcomes": summary.unknown_outcomes,
         "result": _result(task, summary.result) if summary.result else None,
     }
+    fields |= lost_fields(summary.lost_requests, summary.lost_tokens)
     asking = status(current).get("asking")
     if asking and (ended or not summary.asks or asking["turn"] <= summary.turns):
         fields["asking"] = None  # that turn is recorded or will never be, or nobody asks just now

@@ -62,6 +62,7 @@ class StoredTask:
     deadline: datetime | None = None
     asking: Asking | None = None
     lost_requests: int = 0
+    lost_tokens: int = 0
     sandbox: SandboxRef = field(default_factory=SandboxRef)
     summary: Summary | None = None
     summaries: int = 0
@@ -312,6 +313,7 @@ def _take(task: StoredTask, holder: str, now: datetime, *, lost: bool) -> None:
     if task.asking is not None and lost:
         task.asking = replace(task.asking, lost=task.asking.lost + 1)
         task.lost_requests += 1
+        task.lost_tokens += task.asking.tokens
 
 
 def _read(task: StoredTask) -> tuple[tuple[Record, ...], dict[int, int]]:
@@ -351,6 +353,7 @@ def _claim(task: StoredTask) -> Claim:
         cancel=task.cancel,
         asking=task.asking,
         lost_requests=task.lost_requests,
+        lost_tokens=task.lost_tokens,
         sandbox=task.sandbox,
         records=(),
     )
@@ -361,14 +364,19 @@ def _with_records(claim: Claim, records: tuple[Record, ...], lost: bool) -> Clai
     asking = claim.asking
     if lost and asking is not None and asking.turn in {record.number for record in records}:
         asking = replace(asking, lost=asking.lost - 1)
-        claim = replace(claim, asking=asking, lost_requests=claim.lost_requests - 1)
+        claim = replace(
+            claim,
+            asking=asking,
+            lost_requests=claim.lost_requests - 1,
+            lost_tokens=claim.lost_tokens - asking.tokens,
+        )
     return replace(claim, records=records)
 
 
 def _summarise(task: StoredTask, summary: Summary) -> None:
     task.summary = summary
     task.summaries += 1
-    task.lost_requests = summary.lost_requests
+    task.lost_requests, task.lost_tokens = summary.lost_requests, summary.lost_tokens
     recorded = task.asking is not None and task.asking.turn <= summary.turns
     if task.finished or not summary.asks or recorded:
         task.asking = None

@@ -11,6 +11,7 @@ import os
 import random
 import sys
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import kopf
 from aiohttp import web
@@ -25,15 +26,17 @@ from ratchet.edges.discovery import NotServed, expect_kinds
 from ratchet.edges.kube import Kube, KubeConfigError
 from ratchet.edges.lease import LeaseLock
 from ratchet.edges.model import ModelClient
+from ratchet.edges.rules import RuleProcess
 from ratchet.edges.sandboxes import KubeSandboxes
 from ratchet.edges.schemas import check_arguments
 from ratchet.edges.secrets import KeyReader
 from ratchet.failpoints import Faults, enable
 from ratchet.observe import log, metrics
 from ratchet.shell.clock import SystemClock
+from ratchet.shell.endpoints import open_gate
 from ratchet.shell.failing import failing
 from ratchet.shell.freshness import Freshness
-from ratchet.shell.handlers import register
+from ratchet.shell.handlers import EndpointsSeen, register
 from ratchet.shell.leadership import Leadership
 from ratchet.shell.probes import Readiness, serve_probes
 from ratchet.shell.processfaults import FailpointError, read_faults
@@ -88,16 +91,26 @@ def with_failpoints(faults: Faults | None) -> Callable[[World], World]:
 
 async def operate(settings: Settings, around: Callable[[World], World] = unchanged) -> None:
     """The operator from its start to its graceful end. `around` may put measuring ports around ours."""
-    async with await Kube.connect() as api, ModelClient(Access(KeyReader(api))) as model:
+    async with AsyncExitStack() as opened:
+        api = await opened.enter_async_context(await Kube.connect())
+        access = Access(KeyReader(api))
+        model = await opened.enter_async_context(ModelClient(access))
+        rules = await opened.enter_async_context(RuleProcess())
         freshness = Freshness()
         sandboxes = KubeSandboxes(api, _sandbox_settings(settings))
         leadership = Leadership(LeaseLock(api, settings.namespace, settings.lease, settings.pod))
+        clock = SystemClock()
+        gate, endpoints = await opened.enter_async_context(
+            open_gate(api, access, clock, leadership)
+        )
         world = World(
-            journals=KubeJournals(api),
+            journals=KubeJournals(api, rule_problems=rules.problems),
             model=model,
             sandboxes=sandboxes,
-            clock=SystemClock(),
+            clock=clock,
+            gate=gate,
             check=check_arguments,
+            rules=rules.decide,
             random=random.random,
             holder=settings.pod,
             listeners=lambda task: (log.listener(task), metrics.listener, _writes(freshness)),
@@ -106,7 +119,7 @@ async def operate(settings: Settings, around: Callable[[World], World] = unchang
         metrics.LOOPS.set_function(lambda: supervisor.running)
         probes = await _probes(settings, freshness, leadership)
         await expect_kinds(api)
-        async with watch(settings, supervisor, freshness) as watching:
+        async with watch(settings, supervisor, freshness, endpoints) as watching:
             survey = Survey(
                 api, settings.watch_namespaces, supervisor, every_s=settings.survey_seconds
             )
@@ -148,10 +161,15 @@ async def _probes(
     return await serve_probes(settings.probe_port, readiness)
 
 
-def watch(settings: Settings, supervisor: Supervisor, freshness: Freshness) -> Watch:
+def watch(
+    settings: Settings,
+    supervisor: Supervisor,
+    freshness: Freshness,
+    endpoints: EndpointsSeen | None = None,
+) -> Watch:
     """What kopf watches, and whom it tells."""
     registry = kopf.OperatorRegistry()
-    register(registry, supervisor, freshness)
+    register(registry, supervisor, freshness, endpoints)
     kopf.on.login(registry=registry)(Login().read)
     return Watch(registry, kopf_settings(), settings.watch_namespaces)
 

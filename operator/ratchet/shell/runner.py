@@ -17,16 +17,18 @@ from typing import assert_never
 from ratchet.core import commands as c
 from ratchet.core import events as e
 from ratchet.core.evolve import begin, evolve, misfit
+from ratchet.core.facts import CallOrder
 from ratchet.core.keys import request_id
 from ratchet.core.loop import decide, wake
 from ratchet.core.records import End, Outcome, Turn
 from ratchet.core.replies import ModelFailure
-from ratchet.core.state import State
+from ratchet.core.state import State, calls_before
 from ratchet.core.status import Summary, summarise
 from ratchet.core.verdict import ArgumentCheck, judge
 from ratchet.ports import (
     Claim,
     Clock,
+    Gate,
     Journal,
     JournalAway,
     JournalRefused,
@@ -34,6 +36,7 @@ from ratchet.ports import (
     ModelRequest,
     OwnershipLost,
     Receipt,
+    RuleCheck,
     Sandbox,
     SandboxAway,
     SandboxGone,
@@ -41,6 +44,7 @@ from ratchet.ports import (
     SandboxReady,
     SandboxRefused,
 )
+from ratchet.shell.places import Places
 from ratchet.shell.refusals import sandbox_away, sandbox_refused
 from ratchet.shell.summaries import Summaries
 
@@ -59,7 +63,9 @@ class Outside:
     model: Model
     sandbox: Sandbox
     clock: Clock
+    gate: Gate
     check: ArgumentCheck
+    rules: RuleCheck
     random: Callable[[], float]
     """A number in [0, 1), for jitter."""
 
@@ -71,7 +77,11 @@ class Runner:
     """
 
     def __init__(
-        self, claim: Claim, outside: Outside, listeners: tuple[Listener, ...] = ()
+        self,
+        claim: Claim,
+        outside: Outside,
+        listeners: tuple[Listener, ...] = (),
+        priority: int = 0,
     ) -> None:
         self._task = claim.task
         self._out = outside
@@ -83,6 +93,9 @@ class Runner:
         self._summaries = Summaries()
         self._summary_write: asyncio.Task[None] | None = None
         self._status = asyncio.Lock()
+        self._places = Places(outside.gate, claim.task, claim.started)
+        self._allowed: set[str] = set()
+        """Keys of calls that the rules have let pass: what may have run is not denied later."""
         self._timer: asyncio.Task[None] | None = None
         self._timer_at: datetime | None = None
         self.state = begin(
@@ -93,6 +106,8 @@ class Runner:
             cancelled=claim.cancel,
             asking=claim.asking,
             lost_requests=claim.lost_requests,
+            lost_tokens=claim.lost_tokens,
+            priority=priority,
             sandbox=claim.sandbox,
             records=claim.records,
         )
@@ -121,21 +136,41 @@ class Runner:
         wishes = decide(self.state, now)
         if self._withdraw(wishes):
             wishes = decide(self.state, now)
+        if self._give_back(wishes):
+            wishes = decide(self.state, now)
         for command in wishes:
             if command not in self._under_way:
                 self._under_way[command] = self._start(self._perform(command))
 
     def _withdraw(self, wishes: tuple[c.Command, ...]) -> bool:
         """Drop what is wished for no longer; whether an event came of it."""
-        asked = []
+        events: list[e.Event] = []
         for command, task in list(self._under_way.items()):
             if command.interruptible and command not in wishes:
                 del self._under_way[command]
                 self._drop(task)
-                asked += [command] if isinstance(command, c.Ask) else []
-        for ask in asked:
-            self._fold(None, e.AskWithdrawn(ask.turn, ask.attempt))
-        return bool(asked)
+                if isinstance(command, c.Ask):
+                    tokens = command.request.tokens
+                    events.append(e.AskWithdrawn(command.turn, command.attempt, tokens))
+                elif isinstance(command, c.Admit):
+                    events.append(e.AdmissionLapsed(command.turn, command.attempt))
+        for event in events:
+            self._fold(None, event)
+        return bool(events)
+
+    def _give_back(self, wishes: tuple[c.Command, ...]) -> bool:
+        """Give a place back that nobody is about to use; whether an event came of it.
+
+        One is used, or about to be, while the mark or the request is wished for or under way.
+        """
+        place = self._places.held
+        if place is None or any(
+            isinstance(command, c.MarkAsking | c.Ask) for command in (*wishes, *self._under_way)
+        ):
+            return False
+        self._places.give_back()
+        self._fold(None, e.AdmissionLapsed(place.turn, place.attempt))
+        return True
 
     def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -174,7 +209,7 @@ class Runner:
         due = self._summaries.due(now)
         if due is not None and self.state.journal_backoff.blocks(now):
             due = self.state.journal_backoff.until
-        if self._summary_write is not None or self._closing:
+        if self._summary_write is not None or self._closing or self._about_to_ask:
             due = None
         times = (wake(self.state, now), due)
         return min((moment for moment in times if moment is not None), default=None)
@@ -183,6 +218,15 @@ class Runner:
     def _closing(self) -> bool:
         """Whether the next status is the final one, which is a command of its own."""
         return self.state.over or self.state.end is not None or bool(self.state.broken)
+
+    @property
+    def _about_to_ask(self) -> bool:
+        """Whether the mark of a request, which carries the summary along, is written soon."""
+        return any(
+            isinstance(command, c.MarkAsking)
+            or (isinstance(command, c.Admit) and self.state.queue is None)
+            for command in self._under_way
+        )
 
     def _set_timer(self, at: datetime | None, now: datetime) -> None:
         if at == self._timer_at:
@@ -202,6 +246,7 @@ class Runner:
             if task is not None:
                 self._drop(task)
         self._under_way.clear()
+        self._places.give_back()
         if self._dropped:
             await asyncio.gather(*self._dropped, return_exceptions=True)
 
@@ -212,7 +257,7 @@ class Runner:
         if self._closing:
             return
         self._summaries.see(summarise(self.state, now), now)
-        if self._summary_write is not None:
+        if self._summary_write is not None or self._about_to_ask:
             return
         due = self._summaries.due(now)
         if due is not None and due <= now and not self.state.journal_backoff.blocks(now):
@@ -270,6 +315,8 @@ class Runner:
         match command:
             case c.Ask():
                 return await self._ask(command)
+            case c.Admit():
+                return await self._admit(command)
             case c.MarkAsking(asking):
                 async with self._status:
                     await self._out.journal.mark_asking(asking, self._fresh_summary())
@@ -291,18 +338,33 @@ class Runner:
             case _:
                 return await self._in_sandbox(command)
 
+    async def _admit(self, command: c.Admit) -> e.Event:
+        def told(message: str, place: int) -> None:
+            now = self._out.clock.now()
+            event = e.Queued(command.turn, command.attempt, message, place, now)
+            self._inbox.put_nowait((None, event))
+
+        away = await self._places.enter(
+            command, self.state.config.endpoints[command.endpoint], told
+        )
+        if away is None:
+            return e.Admitted(command.turn, command.attempt, command.endpoint)
+        return e.EndpointAway(command.endpoint, away.message, away.until, self._out.clock.now())
+
     async def _ask(self, command: c.Ask) -> e.Event:
         state, task = self.state, self._task
-        config = state.config
-        raw = await self._out.model.ask(
-            ModelRequest(
-                config=config.model,
-                namespace=task.namespace,
-                body=command.request.body,
-                rid=request_id(task.uid, command.turn, command.attempt, state.epoch),
-                routing_key=task.uid,
-            )
+        config, model = state.config, state.model
+        request = ModelRequest(
+            config=model,
+            namespace=task.namespace,
+            body=command.request.body,
+            rid=request_id(task.uid, command.turn, command.attempt, state.epoch),
+            routing_key=task.uid,
         )
+        with self._places.used() as use:
+            began = self._out.clock.now()
+            raw = await self._out.model.ask(request)
+            use.ended(raw, (self._out.clock.now() - began).total_seconds())
         if isinstance(raw, ModelFailure):
             now, jitter = self._out.clock.now(), self._out.random()
             return e.AskFailed(command.turn, command.attempt, raw, now, jitter)
@@ -311,7 +373,7 @@ class Runner:
             task_uid=task.uid,
             turn=command.turn,
             attempt=command.attempt,
-            endpoint=config.model.endpoint,
+            endpoint=model.known_as,
             tools=config.tools,
             check=self._out.check,
         )
@@ -373,7 +435,7 @@ class Runner:
             case c.LearnNetwork(generation):
                 return e.NetworkLearned(generation, await sandbox.network())
             case c.RunCall(order):
-                return e.CallEnded(await sandbox.run(order))
+                return e.CallEnded(await self._denied(order) or await sandbox.run(order))
             case c.InterruptCall():
                 return await self._interrupt(command)
             case c.CheckFile(key, path, before):
@@ -385,6 +447,28 @@ class Runner:
                 return e.SandboxRemoved()
             case _:
                 assert_never(command)
+
+    async def _denied(self, order: CallOrder) -> Receipt | None:
+        """The end of a call that a rule of the task denies; None if it may run.
+
+        One of an owner before us may have run all the same, since what cannot be decided is denied:
+        the sandbox is asked, and withdraws it if it never began.
+        """
+        state = self.state
+        turn = state.open_turn
+        if not state.config.rules or order.key in self._allowed or turn is None:
+            return None
+        counts = calls_before(state, order.key)
+        text = await self._out.rules(
+            state.config.rules, order.tool, order.arguments, counts, turn.number
+        )
+        if text is None:
+            self._allowed.add(order.key)
+            return None
+        known = None
+        if turn.epoch != state.epoch or turn.reruns:
+            known = await self._out.sandbox.interrupt(order)
+        return known or Receipt(order.key, Outcome.DENIED, text)
 
     async def _prepare(self, command: c.PrepareSandbox) -> e.Event:
         found = await self._out.sandbox.prepare(self.state.config, command.sandbox)

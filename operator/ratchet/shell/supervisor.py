@@ -17,11 +17,13 @@ from ratchet.core import events as e
 from ratchet.core.verdict import ArgumentCheck
 from ratchet.ports import (
     Clock,
+    Gate,
     JournalAway,
     Journals,
     Model,
     OwnershipLost,
     PortError,
+    RuleCheck,
     Sandboxes,
     TaskRef,
 )
@@ -47,6 +49,7 @@ class TaskSeen:
     epoch: int = 0
     cancel: bool = False
     finished: bool = False
+    priority: int = 0
     gone: bool = False
     """Deleted, or being deleted."""
 
@@ -78,7 +81,9 @@ class World:
     model: Model
     sandboxes: Sandboxes
     clock: Clock
+    gate: Gate
     check: ArgumentCheck
+    rules: RuleCheck
     random: Callable[[], float]
     holder: str
     listeners: Callable[[TaskRef], tuple[Listener, ...]] = lambda _: ()
@@ -123,9 +128,12 @@ class Supervisor:
             return
         if entry is None:
             entry = self._entries[seen.task.uid] = _Entry(seen)
-        entry.seen = seen
-        if seen.cancel and entry.runner is not None:
-            entry.runner.notify(e.CancelSeen())
+        before, entry.seen = entry.seen, seen
+        if entry.runner is not None:
+            if seen.cancel:
+                entry.runner.notify(e.CancelSeen())
+            if seen.priority != before.priority:
+                entry.runner.notify(e.PriorityChanged(seen.priority))
         if not seen.finished:
             entry.looked.set()
             self._start(entry)
@@ -249,10 +257,12 @@ class Supervisor:
             world.model,
             world.sandboxes.of(task, claim.epoch),
             world.clock,
+            world.gate,
             world.check,
+            world.rules,
             world.random,
         )
-        entry.runner = Runner(claim, outside, world.listeners(task))
+        entry.runner = Runner(claim, outside, world.listeners(task), entry.seen.priority)
         if entry.seen.cancel:
             entry.runner.notify(e.CancelSeen())
         state = await entry.runner.run()

@@ -11,11 +11,12 @@ from ratchet.core import events as e
 from ratchet.core.conditions import TERMINAL_PHASES, Phase
 from ratchet.core.config import Config, UnknownPolicy
 from ratchet.core.evolve import begin
+from ratchet.core.evolve.model import MAX_SQUEEZE
 from ratchet.core.facts import SandboxRef
 from ratchet.core.keys import call_key
 from ratchet.core.records import End, Outcome, Record, Start, Turn, turn_hash
 from ratchet.core.tools import CATALOGUE, Effect
-from ratchet.core.transcript import request
+from ratchet.core.transcript import request_after, told
 from ratchet.fakes.clock import BEGIN
 from ratchet.fakes.model import FakeModel
 from ratchet.ports import TaskRef
@@ -163,10 +164,16 @@ def results_tell_the_truth(world: Witness) -> None:
 
 def every_request_follows_from_the_journal(world: Witness) -> None:
     turns = _turns(world.task.journal)
+    config = world.task.config
     for turn in turns:
-        before = tuple(turns[: turn.number - 1])
-        rebuilt = request(world.task.config, before, turn.generation)
-        assert rebuilt.digest == turn.request_digest, f"turn {turn.number} answers something else"
+        before = turns[: turn.number - 1]
+        [model] = [one for one in config.endpoints if one.known_as == turn.reply.endpoint]
+        history = told(config, before, model)
+        rebuilt = (
+            request_after(config, history, turn.generation, model, squeeze).digest
+            for squeeze in range(MAX_SQUEEZE + 1)
+        )
+        assert turn.request_digest in rebuilt, f"turn {turn.number} answers something else"
 
 
 def attempts_have_ids_of_their_own(world: Witness) -> None:

@@ -152,10 +152,13 @@ async def test_turns_are_limited() -> None:
 
 @virtual
 async def test_tokens_are_limited_by_what_was_recorded() -> None:
-    world = World(calls(BASH, tokens=10), config=configured(limits=Limits(tokens=21)))
+    """And by what the next request will take at least: it is not sent if that is too much."""
+    config = configured(limits=Limits(tokens=26_000))
+    world = World(calls(BASH, tokens=10_000), config=config)
     await world.run_to_end()
     assert world.end.reason == Reason.TOKEN_LIMIT
-    assert len(world.turns) == 2
+    assert len(world.turns) == len(world.model.seen) == 2
+    assert "The task used 20002 tokens, the next request takes about 6" in world.end.message
 
 
 @virtual
@@ -278,7 +281,8 @@ async def test_an_attempt_that_is_given_up_is_counted_and_its_number_not_used_ag
     world = World(calls(BASH), FINISHED, think_s=5)
     world.on("ask", BEFORE, lambda: later(1, world.lose_pod), skip=1)
     await world.run_to_end()
-    assert world.events(e.AskWithdrawn) == [e.AskWithdrawn(2, 1)]
+    (withdrawn,) = world.events(e.AskWithdrawn)
+    assert (withdrawn.turn, withdrawn.attempt) == (2, 1) and withdrawn.tokens > 0
     assert [request.rid[-8:] for request in world.model.seen] == [
         "t1-a1-e1",
         "t2-a1-e1",

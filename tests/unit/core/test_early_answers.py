@@ -59,4 +59,4 @@ def test_an_early_answer_is_lost_where_other_results_are_stored() -> None:
     assert state.answer is None and state.lost_requests == 1
     wishes = decide(state, BEGIN)
     assert not [wish for wish in wishes if isinstance(wish, c.StoreTurn)]
-    assert [wish for wish in wishes if isinstance(wish, c.Ask | c.MarkAsking)], "it is asked again"
+    assert [wish for wish in wishes if isinstance(wish, c.Admit)], "it is asked again"

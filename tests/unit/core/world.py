@@ -17,7 +17,7 @@ import functools
 import inspect
 import itertools
 import re
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, cast
@@ -32,10 +32,11 @@ from ratchet.core.status import Summary
 from ratchet.core.tools import enabled_tools
 from ratchet.failpoints import Faults, enable
 from ratchet.fakes.clock import BEGIN, LoopClock, run
+from ratchet.fakes.gate import OpenGate
 from ratchet.fakes.journal import FakeJournals, Stage, Store, StoredTask
 from ratchet.fakes.model import Answer, FakeModel, Play, calls, script
 from ratchet.fakes.sandbox import FakePod, FakeSandboxes
-from ratchet.ports import JournalAway, Journals, Model, Sandbox, TaskRef
+from ratchet.ports import JournalAway, Journals, Model, RuleCheck, Sandbox, TaskRef
 from ratchet.shell import failing as failpoints
 from ratchet.shell.runner import Outside, Runner
 
@@ -55,6 +56,14 @@ FINISH = ("finish", {"summary": "done"})
 FINISHED = calls(FINISH)
 BUSY = ModelFailure(FailureKind.WAIT, "The server is full.", 503)
 BROKEN = ModelFailure(FailureKind.RETRY, "The connection broke.")
+
+
+async def no_rules(
+    _rules: object, _tool: str, _arguments: str, _calls: Mapping[str, int], _turn: int
+) -> str | None:
+    """Every call is allowed."""
+    return None
+
 
 Action = Callable[[], Awaitable[None] | None] | Exception
 
@@ -162,6 +171,8 @@ class World:
         self.sandboxes = FakeSandboxes(
             tool_delay_s=tool_s, latency_s=latency_s / 2, began=self._began
         )
+        self.gate = OpenGate()
+        self.denies: RuleCheck = no_rules
         self.latency: Callable[[], float] = lambda: latency_s
         self.rules: list[Rule] = []
         self.hooks: list[Callable[[str, Stage], Awaitable[None]]] = []
@@ -287,7 +298,9 @@ class World:
             failpoints.FailingModel(model) if self.faults else model,
             failpoints.FailingSandbox(sandbox) if self.faults else sandbox,
             clock,
+            self.gate,
             lambda _tool, _arguments: None,
+            self.denies,
             lambda: 0.5,
         )
         owner.runner = Runner(claim, outside, (functools.partial(self._listen, owner),))

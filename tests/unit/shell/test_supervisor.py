@@ -11,11 +11,14 @@ from ratchet.core.config import Config, ModelConfig, SandboxConfig
 from ratchet.core.facts import SandboxRef
 from ratchet.core.tools import enabled_tools
 from ratchet.fakes.clock import LoopClock, run
+from ratchet.fakes.gate import OpenGate
 from ratchet.fakes.journal import FakeJournals, Stage, Store, StoredTask
 from ratchet.fakes.model import FakeModel, calls, script
 from ratchet.fakes.sandbox import FakePod, FakeSandboxes
 from ratchet.ports import JournalAway, SandboxAway, TaskRef
 from ratchet.shell.supervisor import PodSeen, Supervisor, TaskSeen, World
+
+from tests.unit.core.world import no_rules
 
 CONFIG = Config(
     goal="Mend the sum.",
@@ -50,7 +53,9 @@ class Scene:
             self.model,
             self.sandboxes,
             LoopClock(),
+            OpenGate(),
             lambda _tool, _arguments: None,
+            no_rules,
             lambda: 0.5,
             "me",
         )

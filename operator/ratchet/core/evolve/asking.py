@@ -9,28 +9,41 @@ from ratchet.core.keys import canonical
 from ratchet.core.records import Outcome, Turn, with_results
 from ratchet.core.state import State, missing
 from ratchet.core.tools import FINISH
-from ratchet.core.transcript import History, request_after
+from ratchet.core.transcript import History, request_after, told
 
 
 def with_request(state: State) -> State:
     """Rebuild the next request from what is known of the journal."""
     if state.stop is not None or state.end is not None or finished(state):
         return replace(state, request=None)
+    state = _with_fallback(state)
     history = _history_as_known(state)
     if history is None:
         return replace(state, request=None)
-    wanted = request_after(state.config, history, state.sandbox.ref.generation)
+    wanted = request_after(
+        state.config, history, state.sandbox.ref.generation, state.model, state.squeeze
+    )
     return state if wanted == state.request else replace(state, request=wanted)
+
+
+def _with_fallback(state: State) -> State:
+    """The conversation as the endpoint that is asked is shown it, folded anew if need be."""
+    index = state.route.index
+    if index == 0 or (state.fallback is not None and state.fallback[0] == index):
+        return state
+    complete = state.turns if state.open_turn is None else state.turns[:-1]
+    return replace(state, fallback=(index, told(state.config, complete, state.model)))
 
 
 def _history_as_known(state: State) -> History | None:
     """The history as it will be once the open turn's results are recorded; None if they are not known."""
+    history = state.fallback[1] if state.fallback and state.route.index else state.history
     turn = state.open_turn
     if turn is None:
-        return state.history
+        return history
     if missing(state):
         return None
-    return state.history.after(with_results(turn, state.known))
+    return history.after(with_results(turn, state.known))
 
 
 def finished(state: State) -> bool:

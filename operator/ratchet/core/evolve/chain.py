@@ -14,6 +14,7 @@ from ratchet.core.facts import Asking, SandboxRef
 from ratchet.core.policy import MAX_OWNERS_LOST, fail
 from ratchet.core.records import End, Start, Turn, start_hash
 from ratchet.core.state import Sandbox, State
+from ratchet.core.transcript import History
 
 
 def begin(
@@ -27,6 +28,8 @@ def begin(
     lost_requests: int,
     sandbox: SandboxRef,
     records: Sequence[Start | Turn | End],
+    lost_tokens: int = 0,
+    priority: int = 0,
 ) -> State:
     """The state at a claim: the journal and the facts of the status, folded."""
     start = records[0]
@@ -42,6 +45,9 @@ def begin(
         sandbox=Sandbox(sandbox, fenced=not sandbox.ledger),
         cancelled=cancelled,
         lost_requests=lost_requests,
+        lost_tokens=lost_tokens,
+        priority=priority,
+        history=History.of(start.config),
     )
     for record in records[1:]:
         fault = misfit(state, record)

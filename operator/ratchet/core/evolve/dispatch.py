@@ -15,7 +15,7 @@ from ratchet.core.evolve.journal import (
     results_stored,
     turn_stored,
 )
-from ratchet.core.evolve.model import model_changed
+from ratchet.core.evolve.model import admission_changed, model_changed
 from ratchet.core.evolve.network import network_changed
 from ratchet.core.evolve.sandbox import patch_failed, sandbox_changed
 from ratchet.core.state import State
@@ -26,6 +26,8 @@ def evolve(state: State, event: e.Event) -> State:
     match event:
         case e.Replied() | e.AskFailed() | e.AskWithdrawn():
             return model_changed(state, event)
+        case e.Queued() | e.Admitted() | e.AdmissionLapsed() | e.EndpointAway():
+            return admission_changed(state, event)
         case e.AskingMarked(asking):
             return journal_ok(replace(state, asking=asking))
         case e.TurnStored(turn):
@@ -40,10 +42,8 @@ def evolve(state: State, event: e.Event) -> State:
             return journal_failed(state, at)
         case e.JournalBroken(message):
             return replace(state, broken=state.broken or message)
-        case e.CancelSeen():
-            return replace(state, cancelled=True)
-        case e.OwnerLost():
-            return replace(state, lost=True)
+        case e.CancelSeen() | e.PriorityChanged() | e.OwnerLost():
+            return _seen_outside(state, event)
         case e.Concluded():
             return journal_ok(replace(state, concluded=True))
         case e.SandboxRemoved():
@@ -62,6 +62,19 @@ def evolve(state: State, event: e.Event) -> State:
             return _asked_of_sandbox(state, event)
         case e.CallEnded() | e.CallInterrupted() | e.FileChecked() | e.PatchTaken():
             return call_changed(state, event)
+        case _:
+            assert_never(event)
+
+
+def _seen_outside(state: State, event: e.CancelSeen | e.PriorityChanged | e.OwnerLost) -> State:
+    """What somebody else did to the task."""
+    match event:
+        case e.CancelSeen():
+            return replace(state, cancelled=True)
+        case e.PriorityChanged(priority):
+            return replace(state, priority=priority)
+        case e.OwnerLost():
+            return replace(state, lost=True)
         case _:
             assert_never(event)
 

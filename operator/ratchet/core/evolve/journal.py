@@ -9,6 +9,7 @@ from ratchet.core.evolve.asking import with_request
 from ratchet.core.evolve.calls import advance, doubt_earlier_generations
 from ratchet.core.policy import after_reply, backoff
 from ratchet.core.records import End, Turn, turn_hash
+from ratchet.core.routing import FIRST
 from ratchet.core.state import Backoff, State
 
 
@@ -42,10 +43,10 @@ def turn_stored(state: State, turn: Turn) -> State:
         patch_tried=False,
         patch_failures=0,
         attempt=1,
-        failures=0,
-        waits=0,
-        model_backoff=Backoff(),
-        model_message="",
+        route=FIRST,
+        squeeze=0,
+        admitted=None,
+        queue=None,
     )
     if turn.complete:
         return _completed(state, turn)
@@ -61,15 +62,22 @@ def _without_answer(state: State) -> State:
     """An answer that nobody will record is counted as lost."""
     if state.answer is None:
         return state
-    return replace(state, answer=None, lost_requests=state.lost_requests + 1)
+    return replace(
+        state,
+        answer=None,
+        lost_requests=state.lost_requests + 1,
+        lost_tokens=state.lost_tokens + state.answer.reply.usage.total,
+    )
 
 
 def _completed(state: State, turn: Turn) -> State:
     """The newest turn is complete as stored: it is a link of the chain now."""
+    other = state.fallback
     state = replace(
         state,
         head=turn_hash(turn),
         history=state.history.after(turn),
+        fallback=(other[0], other[1].after(turn)) if other is not None else None,
         stop=state.stop or after_reply(state.config, state.turns),
     )
     return with_request(state)
