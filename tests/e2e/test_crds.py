@@ -33,17 +33,31 @@ FULL: dict[str, Any] = {
     "profileRef": {"name": "p"},
     "model": {
         "endpointRef": {"name": "e"},
+        "fallbacks": [{"name": "e", "namespace": "models"}, {"name": "e2"}],
+        "reasoningEffort": "high",
         "temperature": 0.5,
         "maxOutputTokens": 100,
         "seed": 1,
     },
     "tools": {"enabled": ["bash", "grep"], "disabled": ["todo"]},
     "sandbox": {"classRef": {"name": "s"}, "image": "debian:12"},
-    "limits": {"turns": 5, "tokens": 1000},
+    "limits": {"turns": 5, "tokens": 1000, "cost": "2.50"},
     "activeDeadlineSeconds": 60,
-    "retryPolicy": {"model": {"attempts": 2, "repairs": 0}},
+    "retryPolicy": {"model": {"attempts": 2, "repairs": 0, "giveUpSeconds": 60}},
     "onUnknownOutcome": "Fail",
     "completion": "Text",
+    "constraints": ["Keep the public interface.", "Add no dependency."],
+    "policy": {
+        "rules": [
+            {
+                "name": "no-push",
+                "when": "tool == 'bash' && args.command.contains('git push')",
+                "action": "Deny",
+                "message": "People push.",
+            },
+            {"name": "few", "when": "calls.total > 100", "action": "Deny"},
+        ]
+    },
 }
 OTHER: dict[str, Any] = {
     "context": "It is a large project.",
@@ -58,7 +72,10 @@ OTHER: dict[str, Any] = {
     "retryPolicy": {"model": {"attempts": 3}},
     "onUnknownOutcome": "Retry",
     "completion": "Explicit",
+    "constraints": ["Keep the public interface."],
+    "policy": {"rules": [{"name": "few", "when": "calls.total > 9", "action": "Deny"}]},
 }
+MUTABLE = {"cancel", "priority"}
 OPTIONAL = sorted(OTHER)
 WEB = [{"port": 443}]
 WRONG_EGRESS: list[tuple[dict[str, Any], str]] = [
@@ -77,6 +94,71 @@ WRONG_EGRESS: list[tuple[dict[str, Any], str]] = [
     ({"host": "10.0.0.1", "ports": WEB}, "write addresses as cidr"),
     ({"host": "localhost", "ports": WEB}, "egress[0].host"),
     ({"service": {"name": "a.b"}, "ports": WEB}, "egress[0].service.name"),
+]
+
+
+WRONG_ROUTING: list[tuple[dict[str, Any], str]] = [
+    ({"limits": {"cost": cost}}, sentence)
+    for cost, sentence in (
+        ("-1", "spec.limits.cost"),
+        ("1,5", "spec.limits.cost"),
+        ("1e3", "spec.limits.cost"),
+        (1.5, "spec.limits.cost"),
+        ("0.00", "cost leaves nothing to spend"),
+    )
+]
+WRONG_ROUTING += [
+    ({"model": model}, sentence)
+    for model, sentence in (
+        ({"reasoningEffort": "extreme"}, 'supported values: \\"none\\"'),
+        ({"endpointRef": {"name": "a", "namespace": "a.b"}}, "spec.model.endpointRef.namespace"),
+        ({"endpointRef": {"namespace": "a"}}, "spec.model.endpointRef.name: Required"),
+        ({"fallbacks": [{"name": f"e{n}"} for n in range(5)]}, "must have at most 4 items"),
+        ({"fallbacks": [{"name": "a"}, {"name": "a"}]}, "names the same ModelEndpoint twice"),
+        (
+            {"fallbacks": [{"name": "a", "namespace": "n"}, {"name": "a", "namespace": "n"}]},
+            "names the same ModelEndpoint twice",
+        ),
+        ({"endpointRef": {"name": "a"}, "fallbacks": [{"name": "a"}]}, "leads back to"),
+        (
+            {
+                "endpointRef": {"name": "a", "namespace": "n"},
+                "fallbacks": [{"name": "a"}, {"name": "a", "namespace": "n"}],
+            },
+            "leads back to",
+        ),
+    )
+]
+WRONG_ROUTING += [
+    ({"policy": {"rules": [{"name": "a", "when": "true", "action": "Deny", **rule}]}}, sentence)
+    for rule, sentence in (
+        ({"name": "A"}, "spec.policy.rules[0].name"),
+        ({"when": ""}, "spec.policy.rules[0].when"),
+        ({"when": "x" * 1025}, "may not be more than 1024"),
+        ({"message": "x" * 501}, "may not be more than 500"),
+        ({"action": "Ask"}, 'supported values: \\"Allow\\"'),
+        ({"tool": "bash"}, 'unknown field \\"spec.policy.rules[0].tool\\"'),
+    )
+]
+WRONG_ROUTING += [
+    ({"policy": {"rules": [{"name": "a"}]}}, "spec.policy.rules[0].when: Required"),
+    (
+        {"policy": {"rules": [{"name": "a", "when": "true", "action": "Deny"}] * 2}},
+        "Duplicate value",
+    ),
+    (
+        {
+            "policy": {
+                "rules": [{"name": f"r{n}", "when": "true", "action": "Deny"} for n in range(33)]
+            }
+        },
+        "must have at most 32 items",
+    ),
+    ({"constraints": ["x"] * 33}, "must have at most 32 items"),
+    ({"constraints": ["x" * 501]}, "may not be more than 500"),
+    ({"constraints": [""]}, "spec.constraints[0]"),
+    ({"retryPolicy": {"model": {"giveUpSeconds": -1}}}, "should be greater than or equal to 0"),
+    ({"retryPolicy": {"model": {"giveUpSeconds": 86_401}}}, "less than or equal to 86400"),
 ]
 
 
@@ -148,8 +230,8 @@ def test_the_chart_refuses_values_that_it_does_not_know(kube: Kube) -> None:
 
 def test_the_lists_of_this_file_cover_every_field() -> None:
     fields = names_of("spec")
-    assert fields - {"goal", "cancel"} == set(OPTIONAL)
-    assert fields - {"cancel"} == set(FULL)
+    assert fields - {"goal", *MUTABLE} == set(OPTIONAL)
+    assert fields - MUTABLE == set(FULL)
 
 
 def names_of(part: str) -> set[str]:
@@ -182,10 +264,23 @@ def test_an_optional_field_is_not_removed(kube: Kube, full: str, field: str) -> 
         ("/spec/model/endpointRef/name", "other"),
         ("/spec/limits/turns", None),
         ("/spec/limits/tokens", 2000),
+        ("/spec/limits/cost", "2.5"),
+        ("/spec/limits/cost", None),
+        ("/spec/model/fallbacks", []),
+        ("/spec/model/fallbacks/1", None),
+        ("/spec/model/fallbacks/0/namespace", None),
+        ("/spec/model/reasoningEffort", "low"),
+        ("/spec/constraints/1", None),
+        ("/spec/constraints/0", "Keep nothing."),
+        ("/spec/policy/rules", None),
+        ("/spec/policy/rules/0", None),
+        ("/spec/policy/rules/0/message", None),
+        ("/spec/policy/rules/1/action", "Allow"),
         ("/spec/tools/disabled", None),
         ("/spec/files/1", None),
         ("/spec/files/1/mode", None),
         ("/spec/retryPolicy/model/repairs", 1),
+        ("/spec/retryPolicy/model/giveUpSeconds", None),
         ("/spec/sandbox/classRef", None),
         ("/spec/git/depth", None),
         ("/spec/git/secretRef/name", "other"),
@@ -199,10 +294,23 @@ def test_a_field_further_inside_is_neither_changed_nor_removed(
     assert "is immutable" in answer
 
 
-def test_a_field_further_inside_is_not_added(kube: Kube) -> None:
-    name = kube.task({"goal": "x", "limits": {"turns": 3}})["metadata"]["name"]
-    answer = kube.refuse("agenttasks", name, {"spec": {"limits": {"tokens": 5}}})
-    assert "limits is immutable" in answer
+@pytest.mark.parametrize(
+    ("spec", "added"),
+    [
+        ({"limits": {"turns": 3}}, {"limits": {"tokens": 5}}),
+        ({"limits": {"turns": 3}}, {"limits": {"cost": "5"}}),
+        ({"model": {"seed": 3}}, {"model": {"fallbacks": []}}),
+        ({"model": {"seed": 3}}, {"model": {"reasoningEffort": "none"}}),
+        ({"policy": {}}, {"policy": {"rules": []}}),
+        ({"retryPolicy": {}}, {"retryPolicy": {"model": {"giveUpSeconds": 0}}}),
+    ],
+)
+def test_a_field_further_inside_is_not_added(
+    kube: Kube, spec: dict[str, Any], added: dict[str, Any]
+) -> None:
+    name = kube.task({"goal": "x", **spec})["metadata"]["name"]
+    (field,) = spec
+    assert f"{field} is immutable" in kube.refuse("agenttasks", name, {"spec": added})
 
 
 def test_the_goal_is_not_changed_or_removed(kube: Kube, full: str) -> None:
@@ -225,6 +333,14 @@ def test_cancel_goes_from_false_to_true_only(kube: Kube) -> None:
     for taken_back in (False, None):
         answer = kube.refuse("agenttasks", name, {"spec": {"cancel": taken_back}})
         assert "cancel cannot be taken back" in answer
+
+
+def test_priority_is_added_changed_and_removed_at_any_time(kube: Kube) -> None:
+    name = kube.task({"goal": "x"})["metadata"]["name"]
+    for value in (7, -1000, 1000, 0):
+        taken = kube.patch("agenttasks", name, {"spec": {"priority": value}})
+        assert taken["spec"]["priority"] == value
+    assert "priority" not in kube.patch("agenttasks", name, {"spec": {"priority": None}})["spec"]
 
 
 # Bad input gets a sentence
@@ -263,6 +379,9 @@ def test_cancel_goes_from_false_to_true_only(kube: Kube) -> None:
         ({"goal": "x", "git": {"url": "file:///etc"}}, "spec.git.url"),
         ({"goal": "x", "git": {"url": "https://h/p", "ref": "-x"}}, "spec.git.ref"),
         ({"goal": "x", "git": {"url": "https://h/p", "depth": 0}}, "greater than or equal to 1"),
+        ({"goal": "x", "priority": 1001}, "should be less than or equal to 1000"),
+        ({"goal": "x", "priority": -1001}, "should be greater than or equal to -1000"),
+        *(({"goal": "x", **wrong}, sentence) for wrong, sentence in WRONG_ROUTING),
     ],
 )
 def test_a_task_that_does_not_fit_is_refused(
@@ -326,15 +445,6 @@ def test_a_name_leaves_room_for_the_names_of_turns_and_pods(kube: Kube) -> None:
 @pytest.mark.parametrize(
     ("plural", "spec", "sentence"),
     [
-        ("modelendpoints", {"url": "sglang:30000/v1", "model": "m"}, "spec.url"),
-        ("modelendpoints", {"url": "http://u:p@h/v1", "model": "m"}, "spec.url"),
-        ("modelendpoints", {"url": "http://h/v1?key=1", "model": "m"}, "spec.url"),
-        ("modelendpoints", {"url": "http://h/v1"}, "spec.model: Required"),
-        (
-            "modelendpoints",
-            {"url": "http://h/v1", "model": "m", "contextWindow": 100},
-            "greater than or equal to 1024",
-        ),
         ("sandboxclasses", {}, "spec.image: Required"),
         ("sandboxclasses", {"image": "a b"}, "spec.image"),
         ("sandboxclasses", {"image": "a", "hardTimeoutSeconds": 3601}, "equal to 3600"),
@@ -400,6 +510,8 @@ def test_a_name_leaves_room_for_the_names_of_turns_and_pods(kube: Kube) -> None:
         ),
         ("agentprofiles", {"instructions": "x" * 32_769}, "may not be more than 32768"),
         ("agentprofiles", {"goal": "x"}, 'unknown field \\"spec.goal\\"'),
+        ("agentprofiles", {"priority": 1}, 'unknown field \\"spec.priority\\"'),
+        *(("agentprofiles", wrong, sentence) for wrong, sentence in WRONG_ROUTING),
     ],
 )
 def test_other_kinds_that_do_not_fit_are_refused(
@@ -413,17 +525,6 @@ def test_other_kinds_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("plural", "spec"),
     [
-        (
-            "modelendpoints",
-            {
-                "url": "https://models.example.org:8443/v1",
-                "model": "org/name",
-                "engine": "SGLang",
-                "apiKeySecretRef": {"name": "s", "key": "k"},
-                "contextWindow": 131072,
-                "timeouts": {"connectSeconds": 3, "totalSeconds": 900},
-            },
-        ),
         (
             "sandboxclasses",
             {
@@ -468,6 +569,13 @@ def test_other_kinds_that_do_not_fit_are_refused(
             },
         ),
         ("agentprofiles", {"instructions": "Be brief.", "limits": {"turns": 9}}),
+        (
+            "agentprofiles",
+            {
+                field: FULL[field]
+                for field in ("model", "limits", "retryPolicy", "constraints", "policy")
+            },
+        ),
         ("agentprofiles", {}),
     ],
 )
@@ -477,7 +585,7 @@ def test_other_kinds_that_fit_are_taken_and_stay_editable(
     name = unique("one")
     assert kube.create(plural, name, spec, field_validation="Strict")["spec"] == spec
     for field in spec:
-        if field not in ("url", "model", "image") or plural == "agentprofiles":
+        if field != "image":
             kube.patch(plural, name, {"spec": {field: None}})
 
 
@@ -500,6 +608,8 @@ def test_columns_of_tasks(kube: Kube) -> None:
         "reason": "RunningTools",
         "turns": 3,
         "tokens": {"total": 1200},
+        "cost": "0.012300",
+        "lost": {"requests": 1, "tokens": 300},
         "sandbox": {"generation": 1, "ledger": "l", "pod": "pod-g1"},
     }
     kube.patch("agenttasks", name, {"status": status}, status=True)
@@ -507,8 +617,8 @@ def test_columns_of_tasks(kube: Kube) -> None:
     assert header.split() == ["NAME", "PHASE", "DOING", "TURN", "TOKENS", "AGE"]
     assert row.split()[:5] == [name, "Running", "Tool:bash", "3", "1200"]
     header, row = kube.kubectl("get", "at", name, "-o", "wide").splitlines()
-    assert header.split()[6:] == ["REASON", "MODEL", "SANDBOX", "FINISHED"]
-    assert row.split()[6:] == ["RunningTools", "e", "pod-g1"]
+    assert header.split()[6:] == ["REASON", "MODEL", "COST", "SANDBOX", "FINISHED"]
+    assert row.split()[6:] == ["RunningTools", "e", "0.012300", "pod-g1"]
 
 
 def test_every_kind_is_in_the_category_and_has_its_short_names(kube: Kube, bare: str) -> None:

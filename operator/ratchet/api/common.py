@@ -23,6 +23,9 @@ TURNS_MAX = 1000
 DEADLINE_MAX = 7 * 24 * 3600
 FALLBACKS_MAX = 4
 
+_NS = "__namespace__"
+"""The field namespace in CEL, where the word itself is reserved."""
+
 
 class ToolName(StrEnum):
     """Tools that a task may enable or disable; finish is always there and is not listed."""
@@ -104,8 +107,8 @@ class ModelChoice(Model):
             rule=(
                 "!has(self.fallbacks) || !has(self.endpointRef)"
                 " || !self.fallbacks.exists(f, f.name == self.endpointRef.name"
-                " && has(f.namespace) == has(self.endpointRef.namespace)"
-                " && (!has(f.namespace) || f.namespace == self.endpointRef.namespace))"
+                f" && has(f.{_NS}) == has(self.endpointRef.{_NS})"
+                f" && (!has(f.{_NS}) || f.{_NS} == self.endpointRef.{_NS}))"
             ),
             message=(
                 "fallbacks leads back to the ModelEndpoint of endpointRef, which is asked first:"

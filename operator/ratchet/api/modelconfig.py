@@ -96,7 +96,7 @@ def _window(config: core.Config, model: core.ModelConfig) -> tuple[str, ...]:
     if reply is not None and reply >= window:
         return (
             f"model.maxOutputTokens ({reply}) leaves no room for the request in the contextWindow"
-            f" ({window}) of ModelEndpoint {model.endpoint}: lower the first or raise the second.",
+            f" ({window}) of ModelEndpoint {model.known_as}: lower the first or raise the second.",
         )
     prompt = least_tokens(config)
     if prompt + (reply or 0) < window:
@@ -104,7 +104,7 @@ def _window(config: core.Config, model: core.ModelConfig) -> tuple[str, ...]:
     beside = f" beside a reply of {reply} (model.maxOutputTokens)" if reply else ""
     return (
         f"goal, context, instructions and tools take about {prompt} tokens or more, which do not"
-        f" fit{beside} into the contextWindow ({window}) of ModelEndpoint {model.endpoint}: put"
+        f" fit{beside} into the contextWindow ({window}) of ModelEndpoint {model.known_as}: put"
         " large texts into files, or use an endpoint with a larger window.",
     )
 
@@ -119,7 +119,7 @@ def _unpriced(config: core.Config) -> tuple[str, ...]:
     if not config.limits.cost:
         return ()
     return tuple(
-        f"limits.cost is {config.limits.cost}, and ModelEndpoint {model.endpoint} has no price: add"
+        f"limits.cost is {config.limits.cost}, and ModelEndpoint {model.known_as} has no price: add"
         " one to it, or take the limit out."
         for model in config.endpoints
         if model.price is None

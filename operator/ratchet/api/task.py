@@ -316,7 +316,7 @@ class AgentTaskStatus(Model):
     """Name of the ModelEndpoint that the task asks: its own choice, its profile's, or default; as
     namespace/name where it is of another namespace."""
     lost_requests: Count | None = None
-    """Model requests whose reply was lost with the process that sent them, or thrown away."""
+    """The same as lost.requests."""
     sandbox: SandboxStatus | None = None
     """The sandbox that the task uses now."""
     turns: Count | None = None

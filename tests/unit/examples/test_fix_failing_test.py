@@ -64,7 +64,7 @@ def test_its_manifests_make_a_configuration() -> None:
     config = resolve(
         task(),
         AgentProfile.model_validate(with_uid(manifest("profile"))),
-        endpoint=ModelEndpoint.model_validate(with_uid(manifest("model-endpoint"))),
+        endpoints=[ModelEndpoint.model_validate(with_uid(manifest("model-endpoint")))],
         sandbox_class=SandboxClass.model_validate(with_uid(manifest("sandbox-class"))),
     )
     assert isinstance(config, Config)
