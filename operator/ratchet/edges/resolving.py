@@ -24,12 +24,16 @@ from ratchet.core.facts import EndpointRef
 from ratchet.edges import kube
 from ratchet.edges.answers import FAILURES, Meaning, away, find, meaning
 from ratchet.edges.kube import ApiError
+from ratchet.ports import JournalAway, PortError
 
 _Kind = TypeVar("_Kind", bound=Resource)
 
 
 RuleProblems = Callable[[Sequence[Rule]], Awaitable[tuple[str, ...]]]
-"""What is wrong with rules, in a sentence for each that does not compile."""
+"""What is wrong with rules, in a sentence for each that does not compile.
+
+Raises PortError if they cannot be looked at now: that is no fault of theirs.
+"""
 
 
 async def unchecked(rules: Sequence[Rule]) -> tuple[str, ...]:
@@ -89,9 +93,14 @@ async def _check_rules(task: AgentTask, config: Config, rule_problems: RuleProbl
     """See that all rules compile. Those of a profile may still be mended, a task's own not."""
     if not config.rules:
         return
-    found = await rule_problems(config.rules)
+    try:
+        found = await rule_problems(config.rules)
+        own = await rule_problems(rules_of_task(task, config)) if found else ()
+    except PortError as error:
+        raise JournalAway(
+            f"the rules of {task.metadata.name} were not looked at: {error}"
+        ) from error
     if found:
-        own = await rule_problems(rules_of_task(task, config))
         raise _unfit(Problems(found, lasting=bool(own)))
 
 

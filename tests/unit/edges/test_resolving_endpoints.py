@@ -13,7 +13,7 @@ from ratchet.core.config import Config, Rule
 from ratchet.edges import kube
 from ratchet.edges.kube import JSON, TIMEOUT_S, ApiError, Params
 from ratchet.edges.resolving import Trouble, read_config, unchecked
-from ratchet.ports import JournalAway
+from ratchet.ports import JournalAway, PortError
 
 from tests.property.apiserver import ApiServer
 
@@ -214,6 +214,15 @@ async def test_a_rule_of_the_profile_that_does_not_compile_is_waited_for(place: 
     spec = {"profileRef": {"name": "p"}, "policy": policy("own", "true")}
     found = await place.begin(only_true, **spec)
     assert found == Trouble(Phase.WAITING, Reason.CONFIG_INVALID, "theirs does not compile.")
+
+
+async def test_rules_that_nobody_could_look_at_are_looked_at_later(place: Place) -> None:
+    async def away(rules: Sequence[Rule]) -> tuple[str, ...]:
+        raise PortError("the operator ends")
+
+    place.endpoint("default")
+    with pytest.raises(JournalAway, match="the operator ends"):
+        await place.begin(away, policy=policy("own", "true"))
 
 
 async def test_rules_that_compile_are_part_of_the_configuration(place: Place) -> None:
