@@ -23,14 +23,15 @@ class PolicyRule(Model):
     the list. Required."""
     when: Annotated[str, chars(1024, least=1)]
     """A CEL expression that is true of the calls that the rule decides about, up to 1,024
-    characters. It knows tool (a string), args (the call's arguments, a map), calls (how many
-    calls this task made before this one: a map from tool to number, with all of them under
-    "total") and turn (a number). One that fails denies the call. Required."""
+    characters, such as args.command.contains('git push'). It knows tool (a string), args (the
+    call's arguments, a map), calls (how often the task called each tool before this call, and all
+    of them as total) and turn (a number). One that fails denies the call. Required."""
     action: RuleAction
     """Allow lets the call run, whatever later rules say. Deny answers it with the rule's name and
     message instead. Required."""
     message: Annotated[str, chars(500)] | None = None
-    """What the model is told of a call that is denied: what to do instead. Default: none."""
+    """What the model is told of a call that is denied: what to do instead. Default: that the rules
+    of the task do not allow the call."""
 
 
 class Policy(Model):
