@@ -42,6 +42,8 @@ MAX_ANSWER_BYTES = 8 * 2**20
 MAX_ERROR_BYTES = 64 * 2**10
 """What is read of an answer that is no reply; the rest of it says nothing more."""
 
+STALL_S = 60.0
+"""Longest silence inside an answer that has begun. One that is not streamed comes in one piece."""
 ABORT_TIMEOUT_S = 2.0
 ABORT_AGAIN_S = 1.0
 """When an abort is repeated: one that overtakes its request finds nothing to end."""
@@ -87,10 +89,15 @@ class ModelClient:
         try:
             reach = await self._access.of(config, request.namespace)
         except AccessMissing as err:
-            return failure(FailureKind.CONFIGURATION, config, f"cannot be asked: {err}")
+            return failure(
+                FailureKind.CONFIGURATION, config, f"cannot be asked: {err}", reached=False
+            )
         except PortError as err:
             return failure(
-                FailureKind.RETRY, config, f"was not asked, because its key cannot be read: {err}"
+                FailureKind.RETRY,
+                config,
+                f"was not asked, because its key cannot be read: {err}",
+                reached=False,
             )
         answer = await self._send(request, reach)
         if isinstance(answer, RawReply):
@@ -109,7 +116,7 @@ class ModelClient:
             raise
         except aiohttp.ConnectionTimeoutError:
             what = f"did not let itself be connected to within {config.connect_timeout_s:g} s"
-            return failure(FailureKind.RETRY, config, what)
+            return failure(FailureKind.RETRY, config, what, reached=False)
         except TimeoutError as err:
             self._abort(request, reach)
             what = str(err) or f"did not answer within {config.total_timeout_s:g} s"
@@ -117,20 +124,20 @@ class ModelClient:
         except aiohttp.ClientSSLError as err:
             return tls_failure(err, config, config.namespace or request.namespace)
         except aiohttp.ClientConnectorError as err:
-            return unanswered(err, config)
+            return unanswered(err, config, reached=False)
         except (aiohttp.InvalidURL, UnicodeError) as err:
             # A UnicodeError is a host name that no resolver takes (a label over 63 characters).
             what = f"has a URL that cannot be asked ({type(err).__name__})"
-            return failure(FailureKind.CONFIGURATION, config, what)
+            return failure(FailureKind.CONFIGURATION, config, what, reached=False)
         except aiohttp.ClientError as err:
             self._abort(request, reach)
             return unanswered(err, config)
 
     async def _post(self, request: ModelRequest, reach: Reach) -> RawReply | ModelFailure:
-        config = request.config
+        config, begun = request.config, False
         try:
             async with (
-                asyncio.timeout(None) as first_byte,
+                asyncio.timeout(None) as silence,
                 self._open_session().post(
                     f"{config.url.rstrip('/')}/chat/completions",
                     data=_body(request),
@@ -140,15 +147,14 @@ class ModelClient:
                     ),
                     ssl=reach.tls,
                     allow_redirects=False,
-                    trace_request_ctx=(first_byte, config.first_byte_timeout_s),
+                    trace_request_ctx=(silence, config.first_byte_timeout_s),
                 ) as response,
             ):
-                first_byte.reschedule(None)
-                return await _answer(response, config)
+                begun = True
+                return await _answer(response, config, silence)
         except TimeoutError as err:
-            if first_byte.expired():
-                what = f"sent no first byte of an answer within {config.first_byte_timeout_s:g} s"
-                raise TimeoutError(what) from err
+            if silence.expired():
+                raise TimeoutError(_silent(config, begun)) from err
             raise
 
     async def _look_again(
@@ -164,7 +170,9 @@ class ModelClient:
             self._access.forget(request.config, request.namespace)
             return refusal
         what = "was asked with a key or a CA that was replaced meanwhile"
-        return failure(FailureKind.RETRY, request.config, what, refusal.status)
+        return failure(
+            FailureKind.RETRY, request.config, what, refusal.status, reached=refusal.reached
+        )
 
     def _open_session(self) -> aiohttp.ClientSession:
         """The session, made on first use because it belongs to the running event loop."""
@@ -190,11 +198,14 @@ class ModelClient:
     async def _abort_twice(
         self, session: aiohttp.ClientSession, request: ModelRequest, reach: Reach
     ) -> None:
-        await _post_abort(session, request, reach)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ABORT_AGAIN_S):
-                await self._closing.wait()
-        await _post_abort(session, request, reach)
+        refused = await _post_abort(session, request, reach, reach.admin_headers) in (401, 403)
+        if not refused:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ABORT_AGAIN_S):
+                    await self._closing.wait()
+        # A server without an admin key of its own wants the other one.
+        headers = reach.headers if refused else reach.admin_headers
+        await _post_abort(session, request, reach, headers)
 
 
 async def _start_first_byte(
@@ -209,57 +220,59 @@ async def _start_first_byte(
             limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
-async def _post_abort(session: aiohttp.ClientSession, request: ModelRequest, reach: Reach) -> None:
+async def _post_abort(
+    session: aiohttp.ClientSession, request: ModelRequest, reach: Reach, headers: CIMultiDict[str]
+) -> int | None:
+    """The status of the answer, None without one.
+
+    The connection of the request is closed already, which frees the engine within 4 s. The abort only
+    makes that sooner, and routers do not pass it on (404): so nobody hears of one that fails.
+    """
     root = request.config.url.rstrip("/").removesuffix("/v1")
     try:
         async with session.post(
             f"{root}/abort_request",
             json={"rid": request.rid},
-            headers=reach.admin_headers,
+            headers=headers,
             timeout=aiohttp.ClientTimeout(total=ABORT_TIMEOUT_S),
             ssl=reach.tls,
             allow_redirects=False,
-        ):
-            pass
+        ) as response:
+            return response.status
     except (aiohttp.ClientError, TimeoutError):
-        # The connection is closed already, which frees the engine within 4 s. The abort only
-        # makes that sooner, and routers do not pass it on (404).
-        pass
+        return None
 
 
-async def _answer(response: aiohttp.ClientResponse, config: ModelConfig) -> RawReply | ModelFailure:
-    retry_after = response.headers.get("Retry-After")
+async def _answer(
+    response: aiohttp.ClientResponse, config: ModelConfig, silence: asyncio.Timeout
+) -> RawReply | ModelFailure:
+    raw = bytearray()
     if response.status != 200:
-        raw = await _read_error(response.content)
-        return read_failure(response.status, raw, retry_after, config)
+        # The status counts, also where the body is cut.
+        with contextlib.suppress(aiohttp.ClientError):
+            await _read(raw, response.content, silence, MAX_ERROR_BYTES)
+        retry_after = response.headers.get("Retry-After")
+        return read_failure(response.status, bytes(raw), retry_after, config)
     try:
-        return read_reply(await _read(response.content), config)
+        await _read(raw, response.content, silence, MAX_ANSWER_BYTES)
+        if len(raw) > MAX_ANSWER_BYTES:
+            raise Unreadable(f"it is longer than {MAX_ANSWER_BYTES} bytes")
+        return read_reply(bytes(raw), config)
     except Unreadable as err:
         return failure(FailureKind.RETRY, config, f"answered what cannot be read: {err}")
 
 
-async def _read_error(stream: aiohttp.StreamReader) -> bytes:
-    """The beginning of the body. The status counts also where the body is cut or compressed wrongly."""
-    raw = b""
-    try:
-        async for chunk in stream.iter_any():
-            raw += chunk
-            if len(raw) >= MAX_ERROR_BYTES:
-                break
-    except aiohttp.ClientError:
-        pass
-    return raw[:MAX_ERROR_BYTES]
-
-
-async def _read(stream: aiohttp.StreamReader) -> bytes:
-    """The whole body. Raises Unreadable beyond MAX_ANSWER_BYTES."""
-    chunks, size = [], 0
+async def _read(
+    into: bytearray, stream: aiohttp.StreamReader, silence: asyncio.Timeout, most: int
+) -> None:
+    """Read the body to its end, or until it is longer than `most` bytes."""
+    now = asyncio.get_running_loop().time
+    silence.reschedule(now() + STALL_S)
     async for chunk in stream.iter_any():
-        size += len(chunk)
-        if size > MAX_ANSWER_BYTES:
-            raise Unreadable(f"it is longer than {MAX_ANSWER_BYTES} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+        silence.reschedule(now() + STALL_S)
+        into += chunk
+        if len(into) > most:
+            return
 
 
 def _body(request: ModelRequest) -> bytes:
@@ -282,3 +295,9 @@ def _headers(request: ModelRequest, reach: Reach) -> CIMultiDict[str]:
 def _may_be_outdated(refusal: ModelFailure) -> bool:
     """Whether a key or a CA was refused, which may have been replaced since it was read."""
     return refusal.kind is FailureKind.CONFIGURATION and refusal.status in (None, 401, 403)
+
+
+def _silent(config: ModelConfig, begun: bool) -> str:
+    if begun:
+        return f"began an answer and then sent nothing for {STALL_S:g} s"
+    return f"sent no first byte of an answer within {config.first_byte_timeout_s:g} s"

@@ -67,11 +67,13 @@ def failure(
     what: str,
     status: int | None = None,
     retry_after_s: float | None = None,
+    *,
+    reached: bool = True,
 ) -> ModelFailure:
     """A failure with a sentence: where, what happened, what to do next."""
     where = f'The model endpoint "{config.endpoint}" ({_shown(config.url)})'
     message = clean(f"{where} {what.rstrip('.')}. {_ADVICE[kind]}.")
-    return ModelFailure(kind, message, status, retry_after_s)
+    return ModelFailure(kind, message, status, retry_after_s, reached)
 
 
 def _shown(url: str) -> str:
@@ -82,34 +84,29 @@ def _shown(url: str) -> str:
         return "a URL that cannot be parsed"
 
 
-def unanswered(error: Exception, config: ModelConfig) -> ModelFailure:
-    """No answer, for a reason that may pass."""
-    text = str(error)
-    name = type(error).__name__
-    return failure(
-        FailureKind.RETRY,
-        config,
-        f"did not answer: {name}: {text}" if text else f"did not answer: {name}",
-    )
+def unanswered(error: Exception, config: ModelConfig, *, reached: bool = True) -> ModelFailure:
+    """No answer, for a reason that may pass. `reached`: the request may have come to the server."""
+    name, text = type(error).__name__, str(error)
+    what = f"did not answer: {name}: {text}" if text else f"did not answer: {name}"
+    return failure(FailureKind.RETRY, config, what, reached=reached)
 
 
 def tls_failure(error: aiohttp.ClientSSLError, config: ModelConfig, namespace: str) -> ModelFailure:
-    """No TLS with the server. `namespace` is that of its CA.
+    """No TLS with the server; `namespace` is that of its CA.
 
-    What a person must put right is CONFIGURATION; a handshake that was cut off may succeed next time.
+    A person must put it right, but for a handshake that was cut off: it may succeed next time.
     """
-    cause = (
-        error.certificate_error
-        if isinstance(error, aiohttp.ClientConnectorCertificateError)
-        else error.os_error
-    )
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return failure(FailureKind.CONFIGURATION, config, _untrusted(cause, config, namespace))
+    cause: BaseException = error.os_error
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error
     if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
-        return unanswered(error, config)
-    reason = getattr(cause, "reason", None) or type(cause).__name__
-    what = f"does not speak TLS that can be used ({reason}): is its URL one of http, not https?"
-    return failure(FailureKind.CONFIGURATION, config, what)
+        return unanswered(error, config, reached=False)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        what = _untrusted(cause, config, namespace)
+    else:
+        reason = getattr(cause, "reason", None) or type(cause).__name__
+        what = f"speaks no TLS that can be used ({reason}): is its URL one of http, not https?"
+    return failure(FailureKind.CONFIGURATION, config, what, reached=False)
 
 
 def _untrusted(cause: ssl.SSLCertVerificationError, config: ModelConfig, namespace: str) -> str:

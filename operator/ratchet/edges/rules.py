@@ -31,6 +31,7 @@ from typing import Any, Final, Self
 
 from ratchet.core.config import Rule, RuleAction
 from ratchet.core.tools import CATALOGUE
+from ratchet.ports import PortError
 
 MAX_RULES = 32
 MAX_EXPRESSION = 1024
@@ -48,10 +49,11 @@ _NO_MESSAGE = "the rules of this task do not allow this call"
 
 @dataclass(frozen=True, slots=True)
 class _Silence:
-    """No answer, and why, as the end of a sentence. `again`: it may not lie in the rules."""
+    """No answer, and why, as the end of a sentence. `theirs`: it lies in the rules."""
 
     why: str
     again: bool = False
+    theirs: bool = False
 
 
 class RuleProcess:
@@ -117,13 +119,18 @@ class RuleProcess:
         return f"Denied by rule {rule.name}: {rule.message or _NO_MESSAGE}"
 
     async def problems(self, rules: Sequence[Rule]) -> tuple[str, ...]:
-        """What is wrong with rules whatever the call, a sentence each; empty if they can be used."""
+        """What is wrong with rules whatever the call, a sentence each; empty if they can be used.
+
+        Raises PortError if they could not be looked at now.
+        """
         if not rules:
             return ()
         if too_much := _too_much(rules):
             return (too_much,)
         said = await self._ask([rule.when for rule in rules], None, CHECK_CPU_S)
         if isinstance(said, _Silence):
+            if not said.theirs:
+                raise PortError(f"The rules {said.why}.")
             return (f"The rules {said.why}.",)
         return tuple(
             f"Rule {rules[int(index)].name} is no expression that can be used: {problem}."
@@ -208,7 +215,8 @@ class RuleProcess:
 def _ended(code: int | None) -> _Silence:
     if code == -signal.SIGPROF:
         return _Silence(
-            "use more processor time than they may: make them simpler, or the arguments smaller"
+            "use more processor time than they may: make them simpler, or the arguments smaller",
+            theirs=True,
         )
     return _Silence(f"cannot be evaluated: their process ended ({code})", again=True)
 

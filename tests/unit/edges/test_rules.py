@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from ratchet.core.config import Rule, RuleAction
 from ratchet.edges.rules import MAX_EXPRESSION, MAX_RULES, WALL_S, RuleProcess
-from ratchet.ports import RuleCheck
+from ratchet.ports import PortError, RuleCheck
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -233,6 +233,8 @@ async def test_closing_ends_the_process_and_denies_what_comes_later() -> None:
         os.kill(pid, 0)
     said = await ask(book, allow("true"))
     assert said is not None and "the operator ends" in said
+    with pytest.raises(PortError, match="the operator ends"):
+        await book.problems([allow("true")])
 
 
 async def test_closing_does_not_wait_for_a_rule_without_end() -> None:
