@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -295,15 +296,60 @@ async def test_a_secret_of_the_endpoint_is_looked_for(home: ClusterHome) -> None
     await claimed(home, task)
 
 
-async def test_what_does_not_fit_together_fails_the_task(home: ClusterHome) -> None:
+async def test_what_an_edit_of_the_endpoint_mends_is_waited_for(home: ClusterHome) -> None:
     spec = {"url": "http://m/v1", "model": "m", "contextWindow": 2048}
     await home.make(names.ENDPOINT_KIND, names.ENDPOINT_PLURAL, "small", spec)
     choice = {"endpointRef": {"name": "small"}, "maxOutputTokens": 4096}
     task = await home.create(model=choice)
     assert await home.journals.claim(task, "one", NOW) is None
     status = (await home.get(task))["status"]
-    assert (status["phase"], status["reason"]) == ("Failed", "ConfigInvalid")
+    assert (status["phase"], status["reason"]) == ("Waiting", "ConfigInvalid")
     assert "contextWindow" in status["message"]
+    path = kube.ours(names.ENDPOINT_PLURAL, home.namespace, "small")
+    wider = {"spec": {"contextWindow": 65_536}}
+    await home.api.request("PATCH", path, wider, content_type=kube.MERGE_PATCH)
+    await claimed(home, task)
+
+
+async def test_what_only_another_task_could_mend_fails_the_task(home: ClusterHome) -> None:
+    both = [{"path": "src", "content": ""}, {"path": "src/a", "content": ""}]
+    task = await home.create(files=both)
+    assert await home.journals.claim(task, "one", NOW) is None
+    status = (await home.get(task))["status"]
+    assert (status["phase"], status["reason"]) == ("Failed", "ConfigInvalid")
+    assert "rename one of the two" in status["message"]
+
+
+@pytest.fixture
+async def elsewhere(home: ClusterHome) -> AsyncIterator[str]:
+    """Name of a second namespace."""
+    name = f"{home.namespace}-models"
+    await home.api.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    yield name
+    await home.api.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+async def test_an_endpoint_of_another_namespace_is_waited_for_until_it_is_shared(
+    home: ClusterHome, elsewhere: str
+) -> None:
+    body = {
+        "apiVersion": names.API_VERSION,
+        "kind": names.ENDPOINT_KIND,
+        "metadata": {"name": "big"},
+        "spec": {"url": "http://m/v1", "model": "m"},
+    }
+    await home.api.request("POST", kube.ours(names.ENDPOINT_PLURAL, elsewhere), body)
+    ref = {"name": "big", "namespace": elsewhere}
+    task = await home.create(model={"endpointRef": ref})
+    assert await home.journals.claim(task, "one", NOW) is None
+    status = (await home.get(task))["status"]
+    assert (status["phase"], status["reason"]) == ("Waiting", "EndpointNotFound")
+    assert f"add {home.namespace} to its allowedNamespaces" in status["message"]
+    shared = {"spec": {"allowedNamespaces": [home.namespace]}}
+    path = kube.ours(names.ENDPOINT_PLURAL, elsewhere, "big")
+    await home.api.request("PATCH", path, shared, content_type=kube.MERGE_PATCH)
+    await claimed(home, task)
+    assert (await home.get(task))["status"]["endpoint"] == f"{elsewhere}/big"
     assert status["completionTime"] == "2026-03-01T12:00:00Z"
     assert {c["type"]: c["status"] for c in status["conditions"]}["Finished"] == "True"
 
