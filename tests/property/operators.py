@@ -60,6 +60,7 @@ class Operator:
     claiming: bool = False
     last_words_s: float = 0.0
     frozen_until: float = 0.0
+    gate: OpenGate = field(default_factory=OpenGate)
     supervisor: Supervisor = field(init=False)
     ending: asyncio.Task[None] | None = None
 
@@ -71,7 +72,7 @@ class Operator:
             model=LineToModel(self),
             sandboxes=PretendedSandboxes(line, around.network, self, around.pods),
             clock=LoopClock(),
-            gate=OpenGate(),
+            gate=self.gate,
             check=lambda _tool, _arguments: None,
             rules=no_rules,
             random=lambda: 0.5,

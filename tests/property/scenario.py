@@ -27,7 +27,7 @@ from tests.property.cluster import AFTER_A_TAKEOVER, AFTER_THE_END, Cluster, Set
 from tests.property.disasters import Disasters
 from tests.property.plan import FINISH, SAYS, TOOLS, TORN, Plan
 from tests.property.pods import Tools
-from tests.unit.core.invariants import Broken, check_all, spend_is_counted
+from tests.unit.core.invariants import Broken, check_all, places_are_given_back, spend_is_counted
 from tests.unit.core.world import BROKEN, BUSY
 
 ENDS_WITHIN = 3_600.0
@@ -147,6 +147,8 @@ def inspect(cluster: Cluster) -> Findings:
     )
     try:
         check_all(cluster)
+        for operator in cluster.operators:
+            places_are_given_back(operator.gate)
         if len(cluster.operators) == 1:
             failed = [event.failure.kind for event in cluster.events(e.AskFailed)]
             spend_is_counted(

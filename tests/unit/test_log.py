@@ -13,6 +13,7 @@ from ratchet.core.config import Config, ModelConfig, SandboxConfig
 from ratchet.core.evolve import begin, evolve
 from ratchet.core.facts import SandboxRef
 from ratchet.core.records import Call, Reply, Start, Turn, Verdict
+from ratchet.core.replies import FailureKind, ModelFailure
 from ratchet.observe.log import JsonFormatter, listener
 from ratchet.ports import TaskRef
 
@@ -67,3 +68,40 @@ def test_a_sandbox_that_still_waits_for_the_same_is_told_of_once(
             listener(TASK)(event, state)
             state = evolve(state, e.SandboxChanged())
     assert len(caplog.records) == 1
+
+
+def _failures(kinds: list[FailureKind], caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What is logged of these failures of one request, one after another."""
+    state = evolve(STATE, e.Admitted(1, 1, 0))
+    with caplog.at_level(logging.INFO):
+        for second, kind in enumerate(kinds):
+            at = datetime(2030, 1, 1, second=second, tzinfo=UTC)
+            failure = ModelFailure(kind, f"It said {kind}.")
+            event = e.AskFailed(1, state.attempt, failure, at, 0.5)
+            state = evolve(state, event)
+            listener(TASK)(event, state)
+    return [json.loads(JsonFormatter().format(record))["message"] for record in caplog.records]
+
+
+def test_an_outage_is_a_line_and_not_one_for_each_try(caplog: pytest.LogCaptureFixture) -> None:
+    assert _failures([FailureKind.WAIT] * 20, caplog) == ["It said Wait."]
+
+
+def test_another_failure_and_the_last_one_are_lines_of_their_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    retry, wait = FailureKind.RETRY, FailureKind.WAIT
+    logged = _failures([wait, wait, retry, retry, retry], caplog)
+    assert logged == ["It said Wait.", "It said Retry.", "It said Retry."]
+
+
+def test_an_endpoint_that_is_away_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    state, until = STATE, datetime(2030, 1, 2, tzinfo=UTC)
+    with caplog.at_level(logging.INFO):
+        for second in range(5):
+            at = datetime(2030, 1, 1, second=second, tzinfo=UTC)
+            event = e.EndpointAway(0, f"open for {60 - second} s", until, at)
+            state = evolve(state, event)
+            listener(TASK)(event, state)
+    (record,) = caplog.records
+    assert json.loads(JsonFormatter().format(record))["endpoint"] == "default"

@@ -111,7 +111,8 @@ def away(config: Config, route: Route, message: str, until: datetime, at: dateti
     """What it leads to that the endpoint is known not to serve: it is not asked, and costs nothing."""
     before = route.standing(route.index)
     now = replace(before, message=message, kind=None, status=None, waits=0, until=until)
-    route = replace(_noted(route, now), since=route.since or at, news=before.message != message)
+    news = before.kind is not None or not before.message
+    route = replace(_noted(route, now), since=route.since or at, news=news)
     return _next(config, route, at, 0.0)
 
 
@@ -238,8 +239,8 @@ def _end_of(config: Config, route: Route, at: datetime) -> str:
     standing = route.standing(route.index)
     if config.model.give_up_s <= 0 and len(config.endpoints) == 1:
         return f"{standing.message} ({standing.failures} attempts were made.)"
-    minutes = (at - (route.since or at)).total_seconds() / 60
-    text = f"No model endpoint gave a reply for {minutes:.0f} minutes. "
+    seconds = (at - (route.since or at)).total_seconds()
+    text = f"No model endpoint gave a reply for {seconds:.0f} s. "
     return text + " ".join(_lines(config, route))
 
 

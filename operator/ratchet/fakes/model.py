@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from ratchet.core.replies import ModelFailure, RawCall, RawReply, Usage
 from ratchet.ports import ModelRequest
 
 Answer = RawReply | ModelFailure
+GONE = re.compile(r"Turns 1 to (\d+) of this task are no longer shown")
 Play = Callable[[int, list[dict[str, Any]]], Answer]
 """Number of the turn asked for (from 1) and the messages, to the answer."""
 
@@ -44,6 +46,8 @@ class FakeModel:
     delay_s: float = 0.0
     failures: list[ModelFailure] = field(default_factory=list)
     """Answers to give first, one for each request, before the script goes on."""
+    down: dict[str, ModelFailure] = field(default_factory=dict)
+    """By endpoint: what it says to every request as long as it is in here."""
     seen: list[ModelRequest] = field(default_factory=list)
     aborted: int = 0
 
@@ -56,9 +60,13 @@ class FakeModel:
             raise
         if self.failures:
             return self.failures.pop(0)
+        if request.config.endpoint in self.down:
+            return self.down[request.config.endpoint]
         messages = json.loads(request.body)["messages"]
         strict(messages)
-        turn = 1 + sum(message["role"] == "assistant" for message in messages)
+        gone = GONE.search(request.body)
+        told = sum(message["role"] == "assistant" for message in messages)
+        turn = 1 + told + (int(gone[1]) if gone else 0)
         return self.play(turn, messages)
 
 

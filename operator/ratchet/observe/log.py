@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ratchet.core import events as e
+from ratchet.core.replies import FailureKind
 from ratchet.core.state import State
 from ratchet.ports import TaskRef
 
@@ -44,7 +45,7 @@ def listener(task: TaskRef) -> Any:
     """Log what a task's records say: never prompts, arguments or results."""
 
     def tell(event: e.Event, state: State) -> None:
-        fields = _fields(event)
+        fields = _fields(event, state)
         if fields is not None and not _repeats(event, state):
             where = {"task": str(task), "uid": task.uid, "epoch": state.epoch}
             _log.info(type(event).__name__, extra={"fields": {**where, **fields}})
@@ -53,11 +54,16 @@ def listener(task: TaskRef) -> Any:
 
 
 def _repeats(event: e.Event, state: State) -> bool:
-    """Whether this was told already: a sandbox that still waits for the same thing."""
+    """Whether this was told already: a sandbox that still waits for the same thing, an endpoint that
+    fails as it did before. So an outage is a line for each task and endpoint, and not for each try."""
+    if isinstance(event, e.AskFailed) and event.failure.kind is FailureKind.CONTEXT:
+        return False  # each one has another request as its answer
+    if isinstance(event, e.AskFailed | e.EndpointAway):
+        return state.stop is None and not state.route.news
     return isinstance(event, e.SandboxWaited) and state.sandbox.since != event.at
 
 
-def _fields(event: e.Event) -> dict[str, Any] | None:
+def _fields(event: e.Event, state: State) -> dict[str, Any] | None:
     match event:
         case e.TurnStored(turn):
             reply = turn.reply
@@ -70,6 +76,9 @@ def _fields(event: e.Event) -> dict[str, Any] | None:
         case e.AskFailed(turn=turn, attempt=attempt, failure=failure):
             what = {"kind": failure.kind.value, "status": failure.status}
             return {"turn": turn, "attempt": attempt, **what, "message": failure.message}
+        case e.EndpointAway(index, message, until):
+            name = state.config.endpoints[index].known_as
+            return {"endpoint": name, "message": message, "until": until.isoformat()}
         case e.RerunStored(turn):
             return {"turn": turn.number, "reruns": [rerun.key for rerun in turn.reruns]}
         case e.SandboxVanished(generation, message, reason):

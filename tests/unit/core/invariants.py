@@ -18,6 +18,7 @@ from ratchet.core.records import End, Outcome, Record, Start, Turn, turn_hash
 from ratchet.core.tools import CATALOGUE, Effect
 from ratchet.core.transcript import request_after, told
 from ratchet.fakes.clock import BEGIN
+from ratchet.fakes.gate import OpenGate
 from ratchet.fakes.model import FakeModel
 from ratchet.ports import TaskRef
 
@@ -227,6 +228,13 @@ CHECKS: tuple[tuple[str, Callable[[Witness], None]], ...] = (
     ("repeated", one_sandbox_at_a_time),
     ("holes", every_prefix_replays),
 )
+
+
+def places_are_given_back(gate: OpenGate) -> None:
+    """Each place at an endpoint was given back, and once, when all that ran has ended."""
+    assert not gate.inside and not gate.waiting, f"still there: {gate.inside}, {gate.waiting}"
+    returns = [len(permit.returns) for permit in gate.given]
+    assert set(returns) <= {1}, f"places were given back so often: {returns}"
 
 
 def spend_is_counted(world: Witness, *, waits: int = 0, never_came: int = 0) -> None:

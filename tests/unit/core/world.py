@@ -272,9 +272,10 @@ class World:
             if owner is self.owners[-1]:
                 self.start()
         if check:
-            from tests.unit.core.invariants import check_all
+            from tests.unit.core.invariants import check_all, places_are_given_back
 
             check_all(self)
+            places_are_given_back(self.gate)
         return [o.runner.state for o in self.owners if o.runner is not None][-1]
 
     async def _work(self, owner: Owner) -> State | None:
