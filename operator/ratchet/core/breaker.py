@@ -102,8 +102,6 @@ class Pause:
         What was sent before the pause began is of the same rush, and makes it no longer, unless the
         endpoint itself says how long it takes.
         """
-        if sent_at <= self.began and retry_after_s is None:
-            return self
         if sent_at <= self.began:
             return replace(self, until=max(self.until, now + (retry_after_s or 0.0)))
         seconds = min(max(2 * self.seconds, FIRST_PAUSE_S), LONGEST_PAUSE_S)

@@ -114,10 +114,10 @@ class Queue:
 
     def _first(self) -> int | None:
         while self._ranked:
-            rank = self._ranked[0]
-            waiting = self._waiting.get(rank[-1])
-            if waiting is not None and rank[0] == _class(waiting):
-                return rank[-1]
+            # Of a key that was promoted, the better entry is on top first.
+            key = self._ranked[0][-1]
+            if key in self._waiting:
+                return key
             heapq.heappop(self._ranked)
         return None
 
@@ -138,10 +138,6 @@ class Queue:
         heapq.heapify(self._aged)
 
 
-def _class(waiting: _Waiting) -> int:
-    return 0 if waiting.first_class else 1
-
-
 def _rank(key: int, waiting: _Waiting) -> _Rank:
     ticket = waiting.ticket
-    return _class(waiting), -ticket.priority, ticket.created, ticket.task.uid, key
+    return 0 if waiting.first_class else 1, -ticket.priority, ticket.created, ticket.task.uid, key

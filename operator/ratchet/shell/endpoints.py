@@ -16,14 +16,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from pydantic import ValidationError
-
 from ratchet.api import names
-from ratchet.api.common import ModelChoice, ModelRetries
-from ratchet.api.endpoint import Breaker, Capacity, ModelEndpoint
-from ratchet.api.endpointproblems import endpoint_problems
-from ratchet.api.modelconfig import model_config
-from ratchet.api.precedence import first_or
 from ratchet.core.admission import Hold, Terms, Wanting
 from ratchet.core.breaker import BreakerState
 from ratchet.core.conditions import EndpointReason
@@ -33,6 +26,7 @@ from ratchet.edges import endpointstatus as es
 from ratchet.edges import kube
 from ratchet.edges.access import Access
 from ratchet.edges.answers import FAILURES, Failure, find
+from ratchet.edges.endpointobject import parsed
 from ratchet.edges.probing import NEVER_ASKED, HttpProber, Prober, Verdict
 from ratchet.observe import metrics
 from ratchet.ports import Answered, Clock, EndpointRef, JournalAway
@@ -80,6 +74,8 @@ class _Endpoint:
     """What is wrong with the object itself."""
     probed: Verdict = NEVER_ASKED
     access: int | None = None
+    lacked: bool = False
+    """Whether its key or CA was not there when it was looked at last."""
     answered_at: float = float("-inf")
     probe_at: float = 0.0
     load_at: float = 0.0
@@ -139,6 +135,8 @@ class Endpoints(Listener):
             return
         if how.kind is FailureKind.WAIT:
             known.answered_at = _now()
+        elif how.kind is FailureKind.CONFIGURATION:
+            known.probe_at, known.answered_at = 0.0, float("-inf")  # a look names the cause
         last, now = known.error, self._clock.now()
         news = last is None or last.message != how.message
         if news or (last is not None and (now - last.time).total_seconds() > SAME_ERROR_S):
@@ -219,10 +217,12 @@ class Endpoints(Listener):
         if known.config is not config:
             return  # it has changed meanwhile, and is asked again
         if probe.access is not None:
-            if known.access not in (None, probe.access):
-                # Another key or CA: what failed may work now.
+            if known.lacked or known.access not in (None, probe.access):
+                # Another key or CA, or one at last: what failed may work now.
                 self._gate.revise(known.ref, known.terms, anew=True)
             known.access = probe.access
+        if probe.verdict is not None:
+            known.lacked = probe.access is None
         proven = known.answered_at >= began or known.probed.ready
         if probe.verdict is not None and not (proven and probe.verdict.ready is None):
             known.probed = probe.verdict
@@ -302,13 +302,14 @@ class Endpoints(Listener):
             known.stored = body.get("status") or {}
             if generation == known.generation:
                 return
-            known.generation, known.probed, known.access = generation, NEVER_ASKED, None
+            known.generation, known.probed = generation, NEVER_ASKED
+            known.access, known.lacked = None, False
         else:
             known = _Endpoint(ref, uid, generation, body.get("status") or {})
             known.read_at = _now() + READ_S
             self._known[ref] = known
         known.probe_at, known.answered_at = 0.0, float("-inf")
-        known.config, known.problem, known.terms = _parsed(body)
+        known.config, known.problem, known.terms = parsed(body)
         self._gate.revise(ref, known.terms, anew=True)
 
     def _forget(self, ref: EndpointRef) -> None:
@@ -350,41 +351,6 @@ async def open_gate(
 
 
 # --- pure ----------------------------------------------------------------------------------------
-
-
-def _parsed(body: Mapping[str, Any]) -> tuple[ModelConfig | None, Verdict | None, Terms]:
-    """How the endpoint is asked, what is wrong with it, and what it takes."""
-    try:
-        endpoint = ModelEndpoint.model_validate(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        text = f"{where}: {first['msg']}. The CRDs and the operator may be of different versions."
-        return None, Verdict(False, EndpointReason.CONFIG_INVALID, text), Terms()
-    problems = endpoint_problems(endpoint.spec)
-    problem = (
-        Verdict(False, EndpointReason.CONFIG_INVALID, " ".join(problems)) if problems else None
-    )
-    config = model_config(
-        endpoint,
-        endpoint.metadata.namespace,
-        (ModelChoice(), ModelChoice()),
-        (ModelRetries(), ModelRetries()),
-    )
-    return config, problem, terms_of(endpoint)
-
-
-def terms_of(endpoint: ModelEndpoint) -> Terms:
-    """How much an endpoint takes, as its object says."""
-    spec, fallback = endpoint.spec, Terms()
-    capacity, breaker = spec.capacity or Capacity(), spec.breaker or Breaker()
-    return Terms(
-        requests=capacity.requests,
-        tokens=capacity.tokens,
-        failures=first_or(fallback.failures, breaker.failures),
-        open_s=first_or(fallback.open_s, breaker.open_seconds),
-        tells_load=spec.engine is Engine.SGLANG,
-    )
 
 
 def _ready(known: _Endpoint, view: View) -> Verdict:

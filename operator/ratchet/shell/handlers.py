@@ -80,13 +80,14 @@ async def end_watches(**_: Any) -> None:
 
 def task_seen(kind: str | None, body: Any) -> TaskSeen:
     """A task's event, in our words. `kind` is ADDED, MODIFIED, DELETED, or None when listed."""
-    meta, status = body["metadata"], body.get("status") or {}
+    meta, status, spec = body["metadata"], body.get("status") or {}, body.get("spec") or {}
     return TaskSeen(
         task=TaskRef(meta["namespace"], meta["name"], meta["uid"]),
         epoch=int((status.get("owner") or {}).get("epoch", 0)),
-        cancel=bool((body.get("spec") or {}).get("cancel", False)),
+        cancel=bool(spec.get("cancel", False)),
         finished=status.get("phase") in TERMINAL_PHASES,
         gone=kind == "DELETED" or "deletionTimestamp" in meta,
+        priority=int(spec.get("priority") or 0),
     )
 
 

@@ -72,6 +72,14 @@ def test_tokens_of_all_requests_under_way_are_limited() -> None:
     )
 
 
+def test_the_tokens_of_a_request_that_ended_are_free_again() -> None:
+    lane = Lane(Terms(tokens=10_000))
+    entered(lane, 6, tokens=3000)
+    for key in lane.settle(0).admitted:
+        lane.end(key, GOOD, 1)
+    assert lane.settle(1).admitted == (3, 4, 5)
+
+
 def test_a_request_larger_than_the_capacity_runs_alone_and_is_not_passed_by() -> None:
     lane = Lane(Terms(tokens=10_000))
     entered(lane, 1, tokens=1000)

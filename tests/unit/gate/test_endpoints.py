@@ -258,14 +258,36 @@ async def test_another_key_in_the_secret_closes_the_breaker() -> None:
 
 
 @virtual
-async def test_a_missing_secret_that_is_made_again_as_it_was_is_no_change() -> None:
+async def test_a_secret_that_is_there_at_last_closes_the_breaker() -> None:
+    async with Scene(body(breaker={"openSeconds": 600})) as scene:
+        scene.looks.probe = Probe(UNREACHABLE, None)
+        await breaks(scene, FailureKind.CONFIGURATION)
+        await asyncio.sleep(31)
+        assert (await scene.comes(100)).away
+        scene.looks.probe = Probe(SERVING, 1)
+        await asyncio.sleep(31)
+        assert (await scene.comes(101)).inside
+
+
+@virtual
+async def test_an_outage_of_the_api_server_is_no_change_of_a_key() -> None:
     async with Scene(body(breaker={"openSeconds": 600})) as scene:
         await asyncio.sleep(5)
         await breaks(scene)
-        for probe in (Probe(UNREACHABLE, None), Probe(SERVING, 1)):
+        for probe in (Probe(None), Probe(SERVING, 1)):
             scene.looks.probe = probe
             await asyncio.sleep(31)
         assert (await scene.comes(100)).away
+
+
+@virtual
+async def test_a_refusal_of_a_request_is_looked_into_at_once() -> None:
+    async with Scene(body()) as scene:
+        await asyncio.sleep(5)
+        (await scene.comes(1)).permit.done(GOOD)
+        (await scene.comes(2)).permit.done(failure(FailureKind.CONFIGURATION))
+        await asyncio.sleep(2)
+        assert len(scene.looks.asked) == 2
 
 
 @virtual

@@ -108,7 +108,7 @@ async def test_places_in_a_long_queue_are_told_more_rarely() -> None:
         await asyncio.sleep(1)
         comers[first].permit.done(GOOD)
     told = sum(len(each.told) for each in comers)
-    assert 1900 < told < 3100, "each at first, and then at most 20 in a second"
+    assert 1400 < told < 2100, "each at first, and then at most 10 in a second"
 
 
 @virtual
@@ -259,7 +259,7 @@ async def test_tasks_of_a_deleted_endpoint_keep_its_limits() -> None:
 
 
 def test_a_lane_of_five_thousand_is_entered_and_left_quickly() -> None:
-    """A bound that only a quadratic queue breaks: 5,000 admissions in order took 0.15 s."""
+    """A bound that only a quadratic queue breaks: 5,000 admissions in order take 0.1 s."""
 
     async def crowd() -> None:
         gate = open_gate(Terms(requests=8))
@@ -286,4 +286,4 @@ def test_a_forgotten_endpoint_leaves_nothing_behind(waiting: int) -> None:
         gate.forget(ENDPOINT)
         return gate
 
-    assert clock.run(forget())._ways == {}
+    assert clock.run(forget()).endpoints == frozenset()
