@@ -248,10 +248,12 @@ class ModelGate:
         if hold is None:
             return
         order = way.lane.queue.order(now)
-        again_at = now + max(TELL_AGAIN_S, len(order) / TELLINGS_PER_SECOND)
+        again_s = max(TELL_AGAIN_S, len(order) / TELLINGS_PER_SECOND)
         for place, key in enumerate(order, 1):
             if key in due:
-                _tell_one(way, way.waiters[key], place, hold.why, again_at)
+                # Those that came together are not told together for ever.
+                spread = 1 + key % 64 / 64
+                _tell_one(way, way.waiters[key], place, hold.why, now + again_s * spread)
 
 
 def _tell_one(way: _Way, waiter: _Waiter, place: int, why: str, again_at: float) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import wraps
+from itertools import pairwise
 
 import pytest
 from ratchet.core.admission import Terms, Wanting
@@ -94,21 +96,26 @@ async def test_news_of_the_queue_are_rare_and_only_told_when_there_are_any() -> 
     for first in range(20):
         await asyncio.sleep(2)
         comers[first].permit.done(GOOD)
-    places = [(round(at), place) for at, _, place in comers[29].told]
-    assert places == [(1, 29), (16, 22), (31, 14)]
+    last = comers[29].told
+    assert [at for at, _, _ in last] == sorted({at for at, _, _ in last})
+    assert all(b[0] - a[0] >= 15 and b[2] < a[2] for a, b in pairwise(last)) and len(last) >= 2
     await asyncio.sleep(100)
-    assert [place for _, _, place in comers[29].told[3:]] == [9], "the place stays: nothing is told"
+    assert comers[29].told[-1][2] == 9
+    known = len(comers[29].told)
+    await asyncio.sleep(100)
+    assert len(comers[29].told) == known, "the place stays: nothing is told"
 
 
 @virtual
-async def test_places_in_a_long_queue_are_told_more_rarely() -> None:
+async def test_places_in_a_long_queue_are_told_more_rarely_and_not_all_at_once() -> None:
     gate = open_gate(Terms(requests=1))
     comers = [comes(gate, ticket(number)) for number in range(1000)]
-    for first in range(100):
+    for first in range(200):
         await asyncio.sleep(1)
         comers[first].permit.done(GOOD)
-    told = sum(len(each.told) for each in comers)
-    assert 1400 < told < 2100, "each at first, and then at most 10 in a second"
+    times = Counter(int(at) for each in comers for at, _, _ in each.told)
+    assert times.pop(1) == 999
+    assert sum(times.values()) > 500 and max(times.values()) < 30
 
 
 @virtual
