@@ -192,6 +192,8 @@ async def test_a_rule_without_end_is_denied_and_the_loop_goes_on_meanwhile(
         longest, last = max(longest, now - last), now
     said = asking.result()
     assert said is not None and said.startswith("Denied: the rules of this task ")
+    # By its own bounds, of time or of memory, long before the deadline.
+    assert "more processor time than they may" in said or "their process ended" in said
     # In a thread of this process it would be as long as the evaluation: the library holds the lock.
     assert longest < WALL_S / 2
     assert await ask(book, allow("true")) is None, "the next call is judged as ever"
