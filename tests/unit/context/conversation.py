@@ -98,7 +98,10 @@ def play(config: Config, story: Iterable[Said]) -> Iterator[Asked]:
         squeeze = 0 if said.elsewhere else said.squeeze
         asked = request_after(config, history, generation, squeeze=squeeze)
         turn = turn_of(said, number, generation, asked)
-        yield Asked(asked, history.squeezed(squeeze).at(generation), turn)
+        # Of two squeezes with the same bytes the first counts.
+        found = history.squeeze_of(turn)
+        assert found is not None
+        yield Asked(asked, history.squeezed(found).at(generation), turn)
         history = history.after(turn)
 
 

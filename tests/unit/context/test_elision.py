@@ -36,6 +36,7 @@ from tests.unit.context.conversation import (
 )
 
 WINDOWS = st.sampled_from([None, 8_000, 16_384, 40_000])
+untimed = settings(deadline=None, max_examples=50)
 LONG = Said(calls=((20, 8192),))
 
 
@@ -43,6 +44,7 @@ def answered(asked: Asked) -> History:
     return asked.history.after(asked.turn)
 
 
+@untimed
 @given(WINDOWS, stories())
 def test_a_request_begins_with_the_bytes_of_the_one_before_but_for_steps(
     limit: int | None, story: list[Said]
@@ -56,6 +58,7 @@ def test_a_request_begins_with_the_bytes_of_the_one_before_but_for_steps(
         assert after.request.body.endswith(before.request.body[closing:])
 
 
+@untimed
 @given(WINDOWS, stories())
 def test_what_is_left_out_never_comes_back(limit: int | None, story: list[Said]) -> None:
     seen = [asked.history.elision for asked in play(configured(limit), story)]
@@ -64,6 +67,7 @@ def test_what_is_left_out_never_comes_back(limit: int | None, story: list[Said])
             assert getattr(before, name) <= getattr(after, name)
 
 
+@untimed
 @given(WINDOWS, stories())
 def test_the_size_of_a_request_is_known_without_looking_at_it(
     limit: int | None, story: list[Said]
@@ -73,6 +77,7 @@ def test_the_size_of_a_request_is_known_without_looking_at_it(
         assert asked.request.tokens == asked.history.load.estimate
 
 
+@untimed
 @given(st.sampled_from([12_000, 16_384, 40_000]), stories(squeezes=False))
 def test_what_is_sent_stays_within_the_window_if_the_newest_turns_do(
     limit: int, story: list[Said]
@@ -86,6 +91,7 @@ def test_what_is_sent_stays_within_the_window_if_the_newest_turns_do(
             assert asked.request.tokens + asked.request.reply_tokens <= limit
 
 
+@untimed
 @given(WINDOWS, stories(), st.integers(0, 25))
 def test_a_fold_in_parts_is_the_fold_of_the_whole(
     limit: int | None, story: list[Said], cut: int
@@ -104,6 +110,7 @@ def test_a_fold_in_parts_is_the_fold_of_the_whole(
     assert asked == request_after(config, parts, 9) == request_after(config, plain, 9)
 
 
+@untimed
 @given(WINDOWS, stories())
 def test_every_call_is_answered_once_under_an_id_that_templates_take(
     limit: int | None, story: list[Said]
@@ -117,6 +124,7 @@ def test_every_call_is_answered_once_under_an_id_that_templates_take(
                 assert re.fullmatch("[a-zA-Z0-9]{9}", call["id"])
 
 
+@untimed
 @given(WINDOWS, stories())
 def test_a_squeeze_that_worked_is_found_again_in_the_journal(
     limit: int | None, story: list[Said]
@@ -126,7 +134,8 @@ def test_a_squeeze_that_worked_is_found_again_in_the_journal(
     for step, asked in zip(story, play(config, story), strict=True):
         found = asked_as(config, before, asked.turn)
         assert found is not None and found <= step.squeeze
-        assert before.squeezed(found).at(asked.turn.generation) == asked.history
+        same = request_after(config, before, asked.turn.generation, squeeze=found)
+        assert same == asked.request
         before = before.after(asked.turn)
 
 
@@ -200,6 +209,7 @@ def test_then_long_arguments_and_texts_of_old_turns_go_and_stay_json_objects() -
     assert json.loads(calls[0]["function"]["arguments"]) == {"command": "[elided: 6000 bytes]"}
 
 
+@untimed
 @given(st.dictionaries(st.text(), st.text() | st.lists(st.text()) | st.integers()))
 def test_trimmed_arguments_are_a_small_object(arguments: dict[str, object]) -> None:
     text = canonical(arguments)
@@ -272,6 +282,18 @@ def test_a_count_of_the_server_replaces_the_estimate_of_what_it_counted() -> Non
     assert 0 <= after < 100
 
 
+def test_reasoning_is_not_part_of_the_next_prompt() -> None:
+    config = configured(131_072)
+    (asked,) = play(config, [Said(calls=((4000, 10),), counted=True)])
+    usage = asked.turn.reply.usage
+    silent = replace(usage, reasoning=1000)
+    after = [
+        asked.history.after(replace(asked.turn, reply=replace(asked.turn.reply, usage=one)))
+        for one in (usage, silent)
+    ]
+    assert after[0].load.estimate - after[1].load.estimate == 1000
+
+
 def test_a_count_that_is_none_of_this_text_is_not_believed() -> None:
     config = configured(131_072)
     history = History.of(config)
@@ -289,7 +311,7 @@ def test_a_history_of_another_endpoint_is_refused() -> None:
     assert request_after(config, History(), 1, model=other).turn == 1
 
 
-@settings(max_examples=50)
+@untimed
 @given(said(), st.sampled_from(list(Level)[:-1]))
 def test_less_is_never_more(one: Said, level: Level) -> None:
     """Bytes of a level are within those of the one above, but for a line that says what is gone."""
