@@ -64,7 +64,7 @@ class Chat:
     ) -> None:
         self.engine = Engine(settings)
         self.log = SeenLog()
-        self._script = script
+        self.script = script
         self._settings = settings
         self._server = server
         self._changed = changed
@@ -153,7 +153,7 @@ class Chat:
     def _choose(self, asked: Asked, seen: Seen) -> Chosen:
         seen.turn = asked.turn
         try:
-            chosen = choose(self._script, asked)
+            chosen = choose(self.script, asked)
         except ScriptError as err:
             raise wire.bad_request(f"Script of the fake: {err}", "FakeScript") from err
         seen.conversation = chosen.conversation

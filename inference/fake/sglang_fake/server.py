@@ -125,6 +125,14 @@ class FakeSGLang:
             self._health_state.draining = True
             self._spawn(self.drain())
 
+    def hold_drain(self) -> None:
+        """Say 503 to probes, as a server that drains, and serve on: something is in flight."""
+        self._health_state.draining = True
+
+    def play(self, script: Script) -> None:
+        """Play another script from now on."""
+        self._chat.script = script
+
     def pause(self, seconds: float | None = None) -> None:
         """What /pause_generation does in mode in_place, for `seconds` or until `resume`."""
         self._chat.engine.pause()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -20,6 +21,7 @@ from sglang_fake.wire import Refused, bad_request, error_body, invalid
 
 _ROLES = ("system", "user", "assistant", "tool", "function", "developer", "latest_reminder", "root")
 _KNOWN_ROLES = frozenset(_ROLES)
+_NO_LONGER_SHOWN = re.compile(r"Turns 1 to (\d+) of this task are no longer shown")
 Body = dict[str, Any]
 
 
@@ -266,9 +268,16 @@ def asked(body: Body, rid: str, routing_key: str) -> Asked:
         routing_key=routing_key,
         first_user_text=next(users, ""),
         new_text="\n".join(text(message) for message in recent),
-        turn=len(replies) + 1,
+        turn=_left_out(messages) + len(replies) + 1,
         tools=offered_tools(body),
     )
+
+
+def _left_out(messages: list[Body]) -> int:
+    """Turns that the history does not show, which Ratchet says in the first user message."""
+    first = next((text(m) for m in messages if m["role"] == "user"), "")
+    said = _NO_LONGER_SHOWN.findall(first) if "no longer shown" in first else []
+    return int(said[-1]) if said else 0
 
 
 def text(message: Body) -> str:

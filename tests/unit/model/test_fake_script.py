@@ -277,3 +277,10 @@ def test_the_script_in_the_readme_is_one() -> None:
     example = readme.partition("```yaml\n")[2].partition("```")[0]
     script = parse_script(example, "README.md")
     assert [conversation.name for conversation in script.conversations] == ["fix-the-bug", "load"]
+
+
+async def test_turns_that_are_no_longer_shown_count(http: aiohttp.ClientSession) -> None:
+    goal = "Mend it.\n\nTurns 1 to 2 of this task are no longer shown, because ..."
+    async with fake({"turns": turns("first", "second", "third", "fourth")}) as server:
+        assert content(await ask(http, server, history(0, goal))) == "third"
+        assert content(await ask(http, server, history(1, goal))) == "fourth"

@@ -1,0 +1,1 @@
+"""The real sglang-router, as a process, in front of two fake SGLang servers."""
