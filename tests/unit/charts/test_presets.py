@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import pytest
 import yaml
+from ratchet.api.endpoint import ModelEndpoint
+from ratchet.edges.access import ADMIN_KEY
 
 from tests.conftest import AssertGolden
 from tests.unit.charts.helm import CHARTS, REGISTRY, program, template
@@ -29,6 +31,14 @@ def test_the_objects_are_those_of_the_golden_file(
     preset: Preset, assert_golden: AssertGolden
 ) -> None:
     assert_golden(preset.golden, presets.render(program(), preset))
+
+
+@each
+def test_the_endpoint_is_one_that_the_api_takes(preset: Preset) -> None:
+    objects = list(yaml.safe_load_all(preset.golden.read_text()))
+    (endpoint,) = [item for item in objects if item["kind"] == "ModelEndpoint"]
+    spec = ModelEndpoint.model_validate(endpoint).spec
+    assert spec.capacity and spec.context_window and spec.api_key_secret_ref
 
 
 def test_another_object_is_shown_as_a_difference() -> None:
@@ -59,6 +69,8 @@ def test_a_preset_names_the_key_of_server_and_operator_alike(preset: Preset) -> 
     values = yaml.safe_load(preset.file.read_text())
     key = values["endpoint"]["apiKeySecret"]
     assert values.get("sglang", {}).get("apiKeySecret", key) == key
+    admin = {"name": key["name"], "key": ADMIN_KEY}
+    assert values.get("sglang", {}).get("adminKeySecret", admin) == admin
 
 
 def test_helm_takes_the_files_themselves() -> None:

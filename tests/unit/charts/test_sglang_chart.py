@@ -410,7 +410,7 @@ def test_the_alerts_ask_for_what_a_real_server_was_seen_to_serve() -> None:
 
 def test_the_router_repeats_nothing_and_keeps_a_task_where_it_is() -> None:
     words = pod(render(*PLAIN, *ROUTER), f"{NAME}-router")["containers"][0]["args"]
-    assert "--disable-retries" in words
+    assert {"--disable-retries", "--disable-circuit-breaker"} <= set(words)
     assert after(words, "--policy") == "manual"
     assert after(words, "--assignment-mode") == "min_group"
 

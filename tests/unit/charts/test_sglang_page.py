@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import yaml
+from ratchet.edges.access import ADMIN_KEY
 
 from tests.unit.charts.helm import CHARTS, REGISTRY, program, render
 from tools import presets
@@ -67,7 +68,8 @@ def test_the_key_is_made_where_the_presets_look_for_it() -> None:
         secret = yaml.safe_load(preset.file.read_text())["endpoint"]["apiKeySecret"]
         for line in lines:
             assert f"secret generic {secret['name']} --from-literal={secret['key']}=" in line
-    assert len({line.rpartition("=")[2] for line in lines}) == 1
+            assert f"--from-literal={ADMIN_KEY}=" in line
+    assert len({line.partition("--from-literal")[2] for line in lines}) == 1
 
 
 def test_the_figures_are_those_of_the_chart() -> None:
