@@ -101,7 +101,8 @@ class Lane:
         self._load_at = 0.0
         self._sent_since_load = 0
         """Tokens of the requests that were sent after the look at the load and still run."""
-        self._crowded = False
+        self._uncrowded: int | None = None
+        """Requests of ours with which none should wait at the server itself."""
         self._most_running: int | None = None
         """What the engine said last; None: it was never looked at, 0: it does not say."""
 
@@ -154,14 +155,14 @@ class Lane:
         if not anew:
             return
         self.breaker, self._pause, self._bearable = Breaker(), Pause(), None
-        self._load, self._crowded, self._most_running = None, False, None
+        self._load, self._uncrowded, self._most_running = None, None, None
 
     def look(self, load: Load | None, began: float) -> None:
         """The engine was asked for its load at `began`; None: it does not say."""
         self._load, self._load_at = load, began
         sent_lately = [i for i in self._inside.values() if i.since > began - SETTLING_S]
         self._sent_since_load = sum(i.tokens for i in sent_lately if i.since >= began)
-        self._crowded = load is not None and load.waiting > len(sent_lately)
+        self._uncrowded = self._most_uncrowded(load, len(sent_lately))
         if load is not None or self._most_running is None:
             self._most_running = load.most_running if load is not None else 0
 
@@ -240,6 +241,22 @@ class Lane:
             left = min(self._bearable, left)
         self._bearable = left
 
+    def _most_uncrowded(self, load: Load | None, sent_lately: int) -> int | None:
+        """How many of ours should be at the server until the next look; None: no limit.
+
+        Whatever waits there, but for what we have just sent, is too many; one always goes, so that
+        we get through beside others who crowd it. When nothing waits any more, it may be more
+        again, by and by: places must not stay empty until the next look, nor the crowd come back.
+        """
+        if load is None:
+            return None
+        if load.waiting > sent_lately:
+            return max(1, self.running - (load.waiting - sent_lately))
+        if self._uncrowded is None:
+            return None
+        more = self._uncrowded + max(1, self._uncrowded // 4)
+        return more if more < max(2 * self.running, self._places() or 0) else None
+
     def _bear_more(self) -> None:
         """After a success: towards a limit that is known fast, and into the unknown slowly."""
         if self._bearable is None:
@@ -298,7 +315,7 @@ class Lane:
         load = self._load
         if load is None:
             return None
-        if self._crowded:
+        if self._uncrowded is not None and self.running >= self._uncrowded:
             text = "requests wait at the server itself"
             return Hold(EndpointReason.SERVER_FULL, text)
         alone = not self._inside and not load.running

@@ -224,6 +224,31 @@ def test_requests_that_wait_at_the_server_itself_hold_further_ones() -> None:
     assert lane.settle(7).admitted == (11,)
 
 
+def test_a_crowded_server_is_kept_busy_and_no_more_until_nothing_waits_there() -> None:
+    lane = Lane(Terms(requests=64, tells_load=True))
+    entered(lane, 200)
+    lane.settle(0)
+    lane.look(Load(8, 56, 100, 10**9, 8), 10)
+    for key in range(56):
+        lane.end(key, GOOD, 11)
+        assert lane.settle(11).admitted == ()
+    lane.end(56, GOOD, 12)
+    assert lane.settle(12).admitted == (64,), "its eight places are filled at once"
+    lane.look(Load(8, 0, 100, 10**9, 8), 14)
+    assert len(lane.settle(14).admitted) == 2
+    for at in range(16, 60, 2):
+        lane.look(Load(8, 0, 100, 10**9, 8), at)
+        lane.settle(at)
+    assert lane.running == 64
+
+
+def test_a_crowd_of_others_lets_one_of_ours_through() -> None:
+    lane = Lane(Terms(requests=64, tells_load=True))
+    lane.look(Load(32, 16, 100, 10**9, 32), 0)
+    entered(lane, 3)
+    assert lane.settle(1).admitted == (0,)
+
+
 def test_the_engines_pool_is_filled_to_nine_tenths() -> None:
     lane = Lane(Terms(requests=32, tells_load=True))
     lane.look(Load(3, 0, 70_000, 100_000, 32), 0)
