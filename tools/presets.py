@@ -6,7 +6,6 @@ to come from the user (digests, the commit of the weights, the licence) is an ex
 """
 
 import difflib
-import json
 import os
 import shutil
 import subprocess
@@ -177,10 +176,9 @@ class Api:
 
     def try_out(self, items: Sequence[dict[str, Any]]) -> None:
         """Have everything checked and nothing stored. Raises `PresetError` with all refusals."""
-        given = "\n---\n".join(json.dumps(item) for item in items)
         words = ["apply", "--server-side", "--dry-run=server", "--validate=strict"]
         words += ["--force-conflicts", "--field-manager=ratchet-presets", "--filename=-"]
-        self.kubectl(*words, given=given)
+        self.kubectl(*words, given=yaml.safe_dump_all(items))
 
 
 def check(preset: Preset, helm: str, api: Api, namespace: str) -> str:
