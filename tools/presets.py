@@ -62,8 +62,8 @@ class Preset:
         return GOLDEN / f"{self.name}.yaml"
 
 
-def _served(name: str, model: str, *more: str) -> Preset:
-    return Preset(name, (*_FOR_SGLANG, f"sglang.model.licenceAccepted={model}", *more))
+def _served(name: str, model: str) -> Preset:
+    return Preset(name, (*_FOR_SGLANG, f"sglang.model.licenceAccepted={model}"))
 
 
 PRESETS = (
