@@ -32,6 +32,9 @@ MAX_NOTE = 2000
 """Bytes of what the model is told of a reply that could not be used."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """Names of tools that are shown to the model again as calls; servers may refuse others."""
+_MARKUP = ("[TOOL_CALLS", "<tool_call>")
+"""How models spell calls. In the text of a reply it is a call that the server did not read: it has no
+tool parser, or the parser left a second call there (both recorded of SGLang 0.5.23)."""
 
 ArgumentCheck = Callable[[str, Mapping[str, Any]], str | None]
 """Tool name and arguments to a sentence that says what does not fit the schema, or None."""
@@ -119,11 +122,13 @@ def _verdict(
             return Verdict.TRUNCATED, f"The reply was cut off at the token limit: {broken}."
         return Verdict.MALFORMED, f"Nothing was run: {broken}."
     if not calls:
-        if truncated:
-            return Verdict.TRUNCATED, "The reply was cut off at the token limit. Be shorter."
-        if not raw.content.strip():
-            return Verdict.EMPTY, "The reply was empty. Call a tool."
-        return Verdict.TEXT, ""
+        return _without_calls(raw, truncated, tools)
+    if _unread_call(raw):
+        return (Verdict.TRUNCATED if truncated else Verdict.MALFORMED), _unread_call(raw)
+    if truncated and any(call.tool == FINISH.name for call in calls):
+        # What was cut off behind it may have been work that is not done yet.
+        note = "Nothing was run: the reply was cut off behind the call of finish. Call it alone."
+        return Verdict.TRUNCATED, note
     if len(calls) > MAX_CALLS:
         note = f"Nothing was run: {len(calls)} calls in one reply, at most {MAX_CALLS} are allowed."
         return Verdict.TOO_LARGE, note
@@ -135,6 +140,33 @@ def _verdict(
         )
         return Verdict.TOO_LARGE, note
     return _check_calls(calls, tools, check)
+
+
+def _without_calls(raw: RawReply, truncated: bool, tools: tuple[str, ...]) -> tuple[Verdict, str]:
+    if truncated:
+        return Verdict.TRUNCATED, "The reply was cut off at the token limit. Be shorter."
+    if _unread_call(raw):
+        return Verdict.MALFORMED, _unread_call(raw)
+    if raw.finish_reason in ("tool_calls", "function_call"):
+        return Verdict.MALFORMED, "Nothing was run: the reply ended to call a tool, and names none."
+    if not raw.content.strip():
+        # SGLang drops calls of unknown tools and calls whose JSON is broken without a word (recorded).
+        note = (
+            "The reply was empty. Call a tool: one of these, with arguments that are JSON, since "
+            f"other calls may be dropped on their way: {', '.join(tools)}."
+        )
+        return Verdict.EMPTY, note
+    return Verdict.TEXT, ""
+
+
+def _unread_call(raw: RawReply) -> str:
+    """What is wrong with a text that holds a call; empty if it holds none."""
+    found = next((markup for markup in _MARKUP if markup in raw.content), "")
+    return found and (
+        f"Nothing was run: a call is part of the reply's text (it has {found!r}), where the model's "
+        "server did not read it. Call each tool once, and write nothing else. If all replies are "
+        "like this, the server needs the tool parser of its model."
+    )
 
 
 def _check_calls(
