@@ -125,14 +125,17 @@ def end(number: int = 1, outcome: EndOutcome = EndOutcome.CANCELLED) -> End:
     return End(number, 1, HASH, outcome, "Cancelled", "It was.", "did", '{"a":1}', patch)
 
 
-def summary(phase: Phase = Phase.RUNNING, turns: int = 0, lost: int = 0) -> Summary:
+def summary(
+    phase: Phase = Phase.RUNNING, turns: int = 0, lost: int = 0, lost_tokens: int = 0
+) -> Summary:
     ended = phase is Phase.FAILED
     make = conditions_of_failure if ended else conditions_of_wait
     reason = Reason.INTERNAL_ERROR if ended else Reason.ACCEPTED
     conditions = make(reason, "It is so.")
     return Summary(
-        phase, "Model", reason, "It is so.", turns, 0, Usage(), lost, 0, conditions, None
-    )
+        phase, "Model", reason, "It is so.", turns, 0, Usage(), lost, 0, conditions, None,
+        lost_tokens=lost_tokens,
+    )  # fmt: skip
 
 
 # --- claims --------------------------------------------------------------------------------------
@@ -346,24 +349,26 @@ async def test_a_stale_owner_writes_no_results_beside_a_rerun_it_does_not_know(h
 async def test_a_request_left_behind_is_counted_once_for_each_owner_lost(home: Home) -> None:
     task = await home.create()
     _, journal = await claimed(home, task)
-    asking = Asking(1, 2, "cd" * 32)
+    asking = Asking(1, 2, "cd" * 32, tokens=500)
     await journal.mark_asking(asking, summary())
     assert await home.asking(task) == asking
     second, journal = await claimed(home, task, "two")
     assert (second.asking, second.lost_requests) == (replace(asking, lost=1), 1)
-    asking = Asking(1, 3, "cd" * 32, lost=1)
-    await journal.mark_asking(asking, summary(lost=1))
+    assert second.lost_tokens == 500
+    asking = Asking(1, 3, "cd" * 32, lost=1, tokens=700)
+    await journal.mark_asking(asking, summary(lost=1, lost_tokens=500))
     third, _ = await claimed(home, task, "three")
     assert (third.asking, third.lost_requests) == (replace(asking, lost=2), 2)
+    assert third.lost_tokens == 1200
 
 
 async def test_a_request_whose_reply_is_recorded_is_not_lost(home: Home) -> None:
     task = await home.create()
     claim, journal = await claimed(home, task)
-    await journal.mark_asking(Asking(1, 1, "cd" * 32), summary())
+    await journal.mark_asking(Asking(1, 1, "cd" * 32, tokens=500), summary())
     await journal.append(after(claim, turn()))
     claim, _ = await claimed(home, task, "two")
-    assert claim.lost_requests == 0
+    assert (claim.lost_requests, claim.lost_tokens) == (0, 0)
     assert claim.asking is None or claim.asking.lost == 0
 
 

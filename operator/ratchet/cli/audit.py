@@ -14,7 +14,7 @@ from ratchet.build.patchparts import content
 from ratchet.cli.inputs import CONFIG_MAP, Object, UnreadableInput
 from ratchet.core.conditions import Reason
 from ratchet.core.records import End, Patch, Record, Start, Turn
-from ratchet.core.transcript import History, request_after
+from ratchet.core.transcript import History, asked_as
 from ratchet.edges import checking, patches, taskstatus, wire
 from ratchet.edges.checking import Fault
 from ratchet.ports import TaskRef
@@ -101,21 +101,25 @@ def _what(task: TaskRef, number: int) -> str:
 
 
 def _requests(task: TaskRef, records: Sequence[Record]) -> Iterator[str]:
-    """Replies to requests that the journal does not give."""
-    history = History()
+    """Replies to requests that the journal does not give, to any of the endpoints."""
     start = records[0] if records else None
+    if not isinstance(start, Start):
+        return
+    config = start.config
+    told = {model.known_as: History.of(config, model) for model in config.endpoints}
     for turn in records:
-        if not isinstance(turn, Turn) or not isinstance(start, Start):
+        if not isinstance(turn, Turn):
             continue
-        wanted = request_after(start.config, history, turn.generation)
-        if wanted.digest != turn.request_digest:
+        asked = turn.reply.endpoint if turn.reply.endpoint in told else config.model.known_as
+        model = next(model for model in config.endpoints if model.known_as == asked)
+        if asked_as(config, told[asked], turn, model) is None:
             yield (
                 f"{_what(task, turn.number)} answers another request than the records before it"
                 " give: requestDigest is not of that."
             )
             return
         if turn.complete:
-            history = history.after(turn)
+            told = {name: history.after(turn) for name, history in told.items()}
 
 
 def _patch(task: TaskRef, records: Sequence[Record], maps: ConfigMaps) -> Iterator[str]:

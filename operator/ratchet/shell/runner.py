@@ -254,10 +254,10 @@ class Runner:
 
     def _summarise(self, now: datetime) -> None:
         """Write the summary when it is due, at most one write at a time."""
-        if self._closing:
+        if self._closing or self._about_to_ask:
             return
         self._summaries.see(summarise(self.state, now), now)
-        if self._summary_write is not None or self._about_to_ask:
+        if self._summary_write is not None:
             return
         due = self._summaries.due(now)
         if due is not None and due <= now and not self.state.journal_backoff.blocks(now):

@@ -53,8 +53,10 @@ def after(current: dict[str, Any], fields: ts.Fields) -> dict[str, Any]:
 
 
 def test_every_field_that_is_written_is_one_of_the_api() -> None:
-    fields = ts.summary_fields(TASK, task(), ENDED, NOON)
-    fields |= ts.asking_fields(Asking(1, 1, "ab" * 32, 2), 3) | ts.sandbox_fields(
+    ended = replace(ENDED, cost="0.012345", lost_tokens=77)
+    fields = ts.summary_fields(TASK, task(), ended, NOON)
+    assert fields["lost"] == {"requests": 1, "tokens": 77}
+    fields |= ts.asking_fields(Asking(1, 1, "ab" * 32, 2, 900), 3) | ts.sandbox_fields(
         SandboxRef(2, "ledger", "pod")
     )
     written = {name: value for name, value in fields.items() if value is not None}
@@ -169,3 +171,20 @@ def test_the_result_names_the_cloned_commit_and_the_claim_where_the_work_stays()
     assert fields["result"]["workspaceClaim"] == names.workspace_claim_name(TASK.name, TASK.uid)
     bare = ts.summary_fields(TASK, task(), ENDED, NOON)["result"]
     assert "upstreamCommit" not in bare and "workspaceClaim" not in bare
+
+
+def test_what_is_lost_is_read_as_it_was_written_by_this_version_or_an_earlier_one() -> None:
+    summary = replace(RUNNING, lost_requests=3, lost_tokens=77)
+    written = after(task(), ts.summary_fields(TASK, task(), summary, NOON))
+    assert ts.lost_of(written) == (3, 77)
+    assert ts.lost_of(task(lostRequests=2)) == (2, 0)
+    assert ts.lost_of(task()) == (0, 0)
+
+
+def test_a_cost_that_nobody_knows_is_not_shown() -> None:
+    assert ts.summary_fields(TASK, task(), RUNNING, NOON)["cost"] is None
+
+
+def test_the_estimate_of_a_request_under_way_is_kept_with_its_mark() -> None:
+    asking = Asking(1, 1, "ab" * 32, tokens=900)
+    assert ts.asking_of(task(**ts.asking_fields(asking, 3))) == asking

@@ -43,6 +43,7 @@ class Scene:
     model: FakeModel = field(default_factory=lambda: FakeModel(PLAY, delay_s=2))
     sandboxes: FakeSandboxes = field(default_factory=FakeSandboxes)
     lead: Lead = field(default_factory=Lead)
+    gate: OpenGate = field(default_factory=OpenGate)
     supervisor: Supervisor = field(init=False)
     task: StoredTask = field(init=False)
 
@@ -53,7 +54,7 @@ class Scene:
             self.model,
             self.sandboxes,
             LoopClock(),
-            OpenGate(),
+            self.gate,
             lambda _tool, _arguments: None,
             no_rules,
             lambda: 0.5,
@@ -115,6 +116,35 @@ def test_a_lost_lease_stops_the_loop_and_closes_its_model_request() -> None:
         assert scene.model.aborted == 1
         assert scene.supervisor.running == 0
         assert not scene.task.finished
+
+    play(story)
+
+
+def test_a_priority_is_that_of_the_first_ticket_and_its_change_reaches_the_queue() -> None:
+    async def story(scene: Scene) -> None:
+        scene.gate.close()
+        scene.supervisor.task_seen(TaskSeen(TASK, priority=5))
+        await scene.until(lambda: bool(scene.gate.waiting))
+        scene.supervisor.task_seen(TaskSeen(TASK, priority=5))
+        scene.supervisor.task_seen(TaskSeen(TASK, priority=9))
+        await scene.until(lambda: len(scene.gate.seen) > 1)
+        assert [ticket.priority for ticket in scene.gate.waiting] == [9]
+        scene.gate.open()
+        await scene.until(lambda: scene.task.finished)
+        priorities = [ticket.priority for ticket in scene.gate.seen]
+        assert priorities[:2] == [5, 9] and set(priorities[1:]) == {9}
+
+    play(story)
+
+
+def test_a_lost_lease_leaves_the_queue() -> None:
+    async def story(scene: Scene) -> None:
+        scene.gate.close()
+        scene.supervisor.task_seen(TaskSeen(TASK))
+        await scene.until(lambda: bool(scene.gate.waiting))
+        scene.lead.held = False
+        scene.supervisor.leadership_changed()
+        await scene.until(lambda: not scene.gate.waiting)
 
     play(story)
 
