@@ -59,10 +59,10 @@ def test_a_conditions_time_is_that_of_its_last_change_of_status() -> None:
 
 
 def test_nothing_is_to_be_written_while_nothing_changes() -> None:
-    now = seen(recent=tuple(Answered(1 + n / 1000, Usage(100, 50, 5)) for n in range(100)))
+    now = seen(recent=tuple(Answered(2 + n / 10_000, Usage(100, 50, 5)) for n in range(100)))
     before = es.after({}, es.status({}, now, NOON))
     assert not es.differs(before, es.status(before, now, LATER))
-    moved = seen(recent=(*now.recent[1:], Answered(1.02, Usage(100, 50, 5))))
+    moved = seen(recent=(*now.recent[1:], Answered(2.009, Usage(100, 50, 5))))
     assert not es.differs(before, es.status(before, moved, LATER)), "figures are rounded"
     assert es.differs(before, es.status(before, seen(BAD), LATER))
 
