@@ -344,7 +344,6 @@ def _owner_fields(
 
 
 def _claim(task: TaskRef, claimed: Object, records: tuple[Record, ...], *, counted: bool) -> Claim:
-    status = taskstatus.status(claimed)
     started = taskstatus.time_of(claimed, "startTime")
     assert started is not None  # written by the claim, if not before
     asking = taskstatus.asking_of(claimed)

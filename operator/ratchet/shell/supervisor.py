@@ -28,7 +28,8 @@ from ratchet.ports import (
     TaskRef,
 )
 from ratchet.shell.pacing import Pacer
-from ratchet.shell.runner import Listener, Outside, Runner
+from ratchet.shell.performing import Outside
+from ratchet.shell.runner import Listener, Runner
 
 _log = logging.getLogger("ratchet.supervisor")
 

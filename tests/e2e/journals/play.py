@@ -12,13 +12,16 @@ from ratchet.core.facts import CallOrder
 from ratchet.core.state import State
 from ratchet.edges.claim import KubeJournals
 from ratchet.edges.schemas import check_arguments
+from ratchet.fakes.gate import OpenGate
 from ratchet.fakes.model import Answer, FakeModel, script
 from ratchet.fakes.sandbox import FakePod, FakeSandboxes
 from ratchet.ports import TaskRef
 from ratchet.shell.clock import SystemClock
-from ratchet.shell.runner import Outside, Runner
+from ratchet.shell.performing import Outside
+from ratchet.shell.runner import Runner
 
 from tests.contract.journal_homes import ClusterHome
+from tests.unit.core.world import no_rules
 
 BASH = ("bash", {"command": "make"})
 READ = ("read_file", {"path": "sum.py"})
@@ -59,7 +62,16 @@ class Play:
             return None
         claim, journal = claimed
         sandbox = self.sandboxes.of(self.task, claim.epoch)
-        outside = Outside(journal, self.model, sandbox, clock, check_arguments, lambda: 0.5)
+        outside = Outside(
+            journal,
+            self.model,
+            sandbox,
+            clock,
+            OpenGate(clock),
+            check_arguments,
+            no_rules,
+            lambda: 0.5,
+        )
         self.runner = Runner(claim, outside)
         return await self.runner.run()
 

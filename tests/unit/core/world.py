@@ -38,7 +38,8 @@ from ratchet.fakes.model import Answer, FakeModel, Play, calls, script
 from ratchet.fakes.sandbox import FakePod, FakeSandboxes
 from ratchet.ports import JournalAway, Journals, Model, RuleCheck, Sandbox, TaskRef
 from ratchet.shell import failing as failpoints
-from ratchet.shell.runner import Outside, Runner
+from ratchet.shell.performing import Outside
+from ratchet.shell.runner import Runner
 
 BEFORE, AFTER = Stage.BEFORE, Stage.AFTER
 CONFIG = Config(
