@@ -199,17 +199,32 @@ def test_the_pod_has_no_rights_and_no_variables_of_services() -> None:
 
 def test_options_are_passed_as_they_are_written() -> None:
     words = server(
-        "--set=sglang.options.max-total-tokens=1048576",
         "--set=sglang.options.mem-fraction-static=0.88",
         "--set=sglang.options.enable-p2p-check=true",
         "--set=sglang.options.trust-remote-code=false",
         "--set=sglang.options.kv-cache-dtype=fp8_e4m3",
     )["args"]
-    assert after(words, "--max-total-tokens") == "1048576"
     assert after(words, "--mem-fraction-static") == "0.88"
     assert after(words, "--kv-cache-dtype") == "fp8_e4m3"
     assert "--enable-p2p-check" in words
     assert "--trust-remote-code" not in words
+
+
+def test_large_numbers_of_a_file_stay_whole_numbers(tmp_path: Path) -> None:
+    # Helm reads numbers of files as floating point, and would write 1e+06.
+    file = tmp_path / "values.yaml"
+    values = {
+        "endpoint": {"capacity": {"tokens": 2_000_000}},
+        "sglang": {"contextLength": 1_048_576, "options": {"max-total-tokens": 3_000_000}},
+    }
+    file.write_text(yaml.safe_dump(values))
+    objects = render(*PLAIN, TEAM, f"--values={file}")
+    (container,) = pod(objects)["containers"]
+    assert after(container["args"], "--max-total-tokens") == "3000000"
+    assert after(container["args"], "--context-length") == "1048576"
+    spec = only(objects, "ModelEndpoint")["spec"]
+    assert spec["contextWindow"] == 1_048_576 and isinstance(spec["contextWindow"], int)
+    assert isinstance(spec["capacity"]["tokens"], int)
 
 
 def test_the_server_is_told_what_the_operator_relies_on() -> None:
@@ -506,7 +521,7 @@ def test_fields_of_the_endpoint_arrive_as_they_are_written() -> None:
         TEAM,
         "--set=endpoint.url=https://models.example.com/v1",
         "--set=endpoint.model=m",
-        "--set=endpoint.contextWindow=10000000",
+        "--set=endpoint.contextWindow=131072",
         "--set-string=endpoint.price.inputPerMillion=1.50",
         "--set-string=endpoint.price.outputPerMillion=7.50",
         "--set=endpoint.caConfigMapRef.name=authority",
@@ -515,7 +530,7 @@ def test_fields_of_the_endpoint_arrive_as_they_are_written() -> None:
         "--set=endpoint.allowedNamespaces={*}",
         "--set=endpoint.breaker.failures=3",
     )
-    assert spec["contextWindow"] == 10_000_000
+    assert spec["contextWindow"] == 131_072
     assert spec["price"] == {"inputPerMillion": "1.50", "outputPerMillion": "7.50"}
     assert spec["caConfigMapRef"] == {"name": "authority"}
     assert spec["headers"] == [{"name": "X-Team", "value": "blue"}]
