@@ -20,6 +20,7 @@ _ARRAY = "[TOOL_CALLS] ["
 _COMPACT = re.compile(r"\[TOOL_CALLS\]?(?P<name>(?:(?!\[ARGS).)*)\[ARGS\]?\s*(?=[{\[])", re.S)
 _HERMES = re.compile(r"<tool_call>\n(.*?)\n</tool_call>", re.S)
 _HERMES_MARKER = "<tool_call>\n"
+_ESCAPES = {"n": "\n", "t": "\t"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +153,9 @@ def literal(pattern: str) -> str | None:
     for char in chars:
         if char == "\\":
             following = next(chars, "")
-            if not following or following.isalnum():
+            if not following or (following.isalnum() and following not in _ESCAPES):
                 return None
-            found.append(following)
+            found.append(_ESCAPES.get(following, following))
         elif char in "[](){}*+?|.^$":
             return None
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from sglang_fake.wire import WireCall
 
 # A forced text has no tokenizer here: about as many letters a token as the recorded model wrote
 # under a regular expression.
-_LETTERS_A_TOKEN = 2
+_LETTERS_A_TOKEN = 2.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,10 @@ def forced(
     text = literal(pattern) if isinstance(pattern, str) else None
     if text is None:
         return None
-    tokens = -(-len(text) // _LETTERS_A_TOKEN)
+    tokens = math.ceil(len(text) / _LETTERS_A_TOKEN)
     cut = most_tokens is not None and tokens > most_tokens
     if cut and most_tokens is not None:
-        text, tokens = text[: most_tokens * _LETTERS_A_TOKEN], most_tokens
+        text, tokens = text[: int(most_tokens * _LETTERS_A_TOKEN)], most_tokens
     usage = UsageNumbers(completion_tokens=tokens)
     reply = Reply(text=text, finish_reason="length" if cut else None, usage=usage)
     return _read(text, reply, offered, settings)
