@@ -76,7 +76,7 @@ class View:
     def of(cls, config: Config, model: ModelConfig) -> View:
         elides = config.transcript_version >= 2
         return cls(
-            endpoint=_known_as(model),
+            endpoint=model.known_as,
             opening='{"messages":[' + canonical({"role": "system", "content": _system(config)}),
             goal=_goal(config),
             closing="]," + _closing(model, config.tools, config.tools_version),
@@ -297,15 +297,11 @@ def asked_as(
 def _for_endpoint(config: Config, history: History, model: ModelConfig | None) -> History:
     if history.view is None:
         return told(config, (one.turn for one in history.shown), model)
-    if model is not None and _known_as(model) != history.view.endpoint:
+    if model is not None and model.known_as != history.view.endpoint:
         raise ValueError(
-            f"this is the conversation with {history.view.endpoint}, not {_known_as(model)}"
+            f"this is the conversation with {history.view.endpoint}, not {model.known_as}"
         )
     return history
-
-
-def _known_as(model: ModelConfig) -> str:
-    return f"{model.namespace}/{model.endpoint}" if model.namespace else model.endpoint
 
 
 def _size(text: str) -> int:

@@ -303,6 +303,35 @@ def test_a_count_that_is_none_of_this_text_is_not_believed() -> None:
     assert after.load.estimate <= len(asked.request.body) + 1000
 
 
+def test_the_model_is_told_the_constraints_of_its_task() -> None:
+    config = replace(configured(), instructions="Hurry.", constraints=("Use git.", "No network."))
+    system = str(messages(request_after(config, History.of(config), 1))[0]["content"])
+    assert system.endswith("\n\nHurry.\n\nKeep to these constraints:\n- Use git.\n- No network.")
+
+
+def test_how_much_to_think_is_sent_only_where_it_is_given() -> None:
+    plain, high = configured(), configured(reasoning_effort="high")
+    bodies = [json.loads(request_after(c, History.of(c), 1).body) for c in (plain, high)]
+    assert "reasoning_effort" not in bodies[0] and bodies[1]["reasoning_effort"] == "high"
+
+
+def test_each_endpoint_is_told_as_much_as_its_window_takes() -> None:
+    config = configured(40_000)
+    larger = replace(config.model, endpoint="larger", namespace="models", context_window=131_072)
+    turns = turns_of(config, [LONG] * 12)
+    small = request_after(config, told(config, turns), 1)
+    whole = request_after(config, told(config, turns, larger), 1, model=larger)
+    assert "elided" in small.body and "elided" not in whole.body
+    assert whole.tokens > small.tokens and whole.turn == small.turn == 13
+
+
+def test_a_task_of_an_earlier_version_is_told_of_a_lost_sandbox_as_it_was_then() -> None:
+    config = replace(configured(), transcript_version=1)
+    turns = turns_of(config, [Said(), Said(lost=True)])
+    *_, tool, news, _, _ = messages(request_after(config, told(config, turns), 2))
+    assert tool["role"] == "tool" and news == {"role": "user", "content": SANDBOX_LOST}
+
+
 def test_a_history_of_another_endpoint_is_refused() -> None:
     config = configured()
     other = replace(config.model, endpoint="other")
