@@ -144,7 +144,11 @@ class Performer:
                 return await self._in_sandbox(command)
 
     async def _admit(self, command: c.Admit) -> e.Event:
+        waiting = asyncio.current_task()
+
         def told(message: str, place: int) -> None:
+            if waiting is not None and waiting.cancelling():
+                return  # it has left the queue already, which the gate learns in a moment
             now = self._out.clock.now()
             event = e.Queued(command.turn, command.attempt, message, place, now)
             self._loop.event(event)

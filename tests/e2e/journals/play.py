@@ -15,7 +15,7 @@ from ratchet.edges.schemas import check_arguments
 from ratchet.fakes.gate import OpenGate
 from ratchet.fakes.model import Answer, FakeModel, script
 from ratchet.fakes.sandbox import FakePod, FakeSandboxes
-from ratchet.ports import TaskRef
+from ratchet.ports import RuleCheck, TaskRef
 from ratchet.shell.clock import SystemClock
 from ratchet.shell.performing import Outside
 from ratchet.shell.runner import Runner
@@ -40,6 +40,7 @@ class Play:
     runner: Runner | None = None
     owners: int = 0
     began: Callable[[CallOrder], None] = lambda _: None
+    rules: RuleCheck = no_rules
     work: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @classmethod
@@ -69,7 +70,7 @@ class Play:
             clock,
             OpenGate(clock),
             check_arguments,
-            no_rules,
+            self.rules,
             lambda: 0.5,
         )
         self.runner = Runner(claim, outside)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ratchet.api import names
+from ratchet.core.config import Rule
 from ratchet.core.facts import CallOrder, Receipt
 from ratchet.core.records import Outcome
-from ratchet.core.replies import RawCall, RawReply, Usage
+from ratchet.core.replies import FailureKind, ModelFailure, RawCall, RawReply, Usage
 from ratchet.fakes.model import calls, says
 from ratchet.fakes.sandbox import FakePod, plain_tool
 
@@ -161,6 +163,45 @@ async def still_running(home: ClusterHome) -> Play:
     play = await Play.of(home, calls(BASH, READ), calls(wait), calls(FINISH))
     play.sandboxes.tool = slow
     return await to_the_end(play)
+
+
+@shape
+async def routed(home: ClusterHome) -> Play:
+    """Two endpoints with prices: a request that does not fit is asked again with less of the old
+    output, and where the first one refuses its key the other one is asked. Constraints are told,
+    and a rule denies a call."""
+    price = {"inputPerMillion": "2", "outputPerMillion": "6"}
+    backup = {"url": "http://backup/v1", "model": "m2", "contextWindow": 64_000, "price": price}
+    await home.make(names.ENDPOINT_KIND, names.ENDPOINT_PLURAL, "backup", backup)
+    rule = {"name": "no-kill", "when": 'tool == "bash_kill"', "action": "Deny", "message": "wait"}
+    spec: dict[str, Any] = {
+        "model": {"fallbacks": [{"name": "backup"}]},
+        "constraints": ["Change nothing outside of sum.py."],
+        "policy": {"rules": [rule]},
+    }
+    answers = (*[calls(BASH)] * 4, calls(READ), calls(("bash_kill", {})), calls(FINISH))
+    play = await Play.of(home, *answers, **spec)
+    play.rules = denied
+    play.sandboxes.tool = lambda _pod, order: Receipt(order.key, Outcome.OK, "made\n" * 2000)
+
+    def go_wrong(_: CallOrder) -> None:
+        begun = len(play.sandboxes.effects)
+        if begun == 4:
+            play.model.failures = [ModelFailure(FailureKind.CONTEXT, "It does not fit.", 400)]
+        if begun == 5:
+            no_key = ModelFailure(FailureKind.CONFIGURATION, "The key is refused.", 401)
+            play.model.down = {"default": no_key}
+
+    play.began = go_wrong
+    return await to_the_end(play)
+
+
+async def denied(
+    rules: tuple[Rule, ...], tool: str, _arguments: str, _calls: Mapping[str, int], _turn: int
+) -> str | None:
+    """What the rule of `routed` says."""
+    (rule,) = rules
+    return f"Denied by rule {rule.name}: {rule.message}." if tool == "bash_kill" else None
 
 
 @shape
