@@ -24,7 +24,7 @@ from benchmarks.trace import Trace
 POLL_S = 0.02
 
 
-class Gate:
+class FirstRequests:
     """Holds the first request of each task until it may go, and keeps one of the later ones.
 
     A file `go-<task uid>` lets a task begin; the number in it says which request is to be kept, as
@@ -71,8 +71,8 @@ def main() -> int:
 
 
 async def _operate(settings: Settings, trace: Trace, folder: Path) -> None:
-    gate = Gate(folder)
-    await operate(settings, around=lambda world: measured(world, trace, gate))
+    hold = FirstRequests(folder)
+    await operate(settings, around=lambda world: measured(world, trace, hold))
 
 
 def peak_mib() -> float:

@@ -31,15 +31,15 @@ from ratchet.shell.supervisor import World
 
 from benchmarks.trace import Trace
 
-Gate = Callable[[ModelRequest], Awaitable[None]]
+Hold = Callable[[ModelRequest], Awaitable[None]]
 """Awaited before a model request is sent, outside of what is measured."""
 
 
-async def open_gate(_: ModelRequest) -> None:
+async def let_pass(_: ModelRequest) -> None:
     """Let every request pass."""
 
 
-def measured(world: World, trace: Trace, gate: Gate = open_gate) -> World:
+def measured(world: World, trace: Trace, hold: Hold = let_pass) -> World:
     """The world with a trace of all that its loops await of their ports."""
 
     def listeners(task: TaskRef) -> tuple[Listener, ...]:
@@ -48,7 +48,7 @@ def measured(world: World, trace: Trace, gate: Gate = open_gate) -> World:
     return replace(
         world,
         journals=_Journals(world.journals, trace),
-        model=_Model(world.model, trace, gate),
+        model=_Model(world.model, trace, hold),
         sandboxes=_Sandboxes(world.sandboxes, trace),
         listeners=listeners,
     )
@@ -63,11 +63,11 @@ def _noting(trace: Trace, uid: str) -> Listener:
 
 
 class _Model:
-    def __init__(self, inner: Model, trace: Trace, gate: Gate) -> None:
-        self._inner, self._trace, self._gate = inner, trace, gate
+    def __init__(self, inner: Model, trace: Trace, hold: Hold) -> None:
+        self._inner, self._trace, self._hold = inner, trace, hold
 
     async def ask(self, request: ModelRequest) -> RawReply | ModelFailure:
-        await self._gate(request)
+        await self._hold(request)
         with self._trace.span("model", "ask"):
             return await self._inner.ask(request)
 

@@ -8,6 +8,7 @@ from collections import Counter
 from ratchet.core.config import Config, ModelConfig, SandboxConfig
 from ratchet.core.tools import enabled_tools
 from ratchet.fakes.clock import LoopClock, run
+from ratchet.fakes.gate import OpenGate
 from ratchet.fakes.journal import FakeJournals, Store
 from ratchet.fakes.model import FakeModel, calls, script
 from ratchet.fakes.sandbox import FakeSandboxes
@@ -17,6 +18,7 @@ from ratchet.shell.supervisor import Supervisor, TaskSeen, World
 
 from benchmarks.ports import measured
 from benchmarks.trace import Trace, turns
+from tests.unit.core.world import no_rules
 
 CONFIG = Config(
     goal="Do nothing, twice.",
@@ -51,7 +53,9 @@ def played() -> tuple[Trace, list[str], list[str]]:
             FakeModel(script(NO_OP, NO_OP, FINISH)),
             FakeSandboxes(),
             LoopClock(),
+            OpenGate(),
             lambda _tool, _arguments: None,
+            no_rules,
             lambda: 0.5,
             "me",
             listeners,
