@@ -181,6 +181,8 @@ def test_a_full_endpoint_is_a_sign_of_life() -> None:
     route = after(config, *[K.RETRY, K.WAIT, K.WAIT, K.WAIT] * 20, every_s=60)
     assert isinstance(route, Route)
     assert isinstance(after(config, K.WAIT, *[K.RETRY] * 20, every_s=60), Stop)
+    broken_later = (K.RETRY, K.WAIT, K.WAIT, K.WAIT, K.RETRY, K.RETRY)
+    assert isinstance(after(config, *broken_later, every_s=5), Route), "it counts from then on"
 
 
 # --- endpoints that are known to be away -----------------------------------------------------------
