@@ -164,9 +164,9 @@ def _pass_over(config: Config, route: Route, at: datetime, jitter: float) -> Rou
     if not full and _given_up(config, route, at):
         return fail(Reason.MODEL_UNREACHABLE, _end_of(config, route, at))
     first = config.model
-    pause = backoff(
-        route.passes + 1, jitter, first=first.backoff_first_s, most=first.backoff_most_s
-    )
+    # Nobody is troubled by asking again as soon as an endpoint that is away is to be back.
+    times = 1 if all(standing.kind is None for standing in hopeful) else route.passes + 1
+    pause = backoff(times, jitter, first=first.backoff_first_s, most=first.backoff_most_s)
     until = max(at + pause, min(standing.until or at for standing in hopeful))
     if not full and route.since is not None and first.give_up_s > 0:
         until = min(until, route.since + timedelta(seconds=first.give_up_s))

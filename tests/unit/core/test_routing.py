@@ -206,6 +206,14 @@ def test_where_all_are_away_the_one_that_comes_back_first_is_waited_for() -> Non
     assert (route.index, seconds(route.until)) == (0, 30)
 
 
+def test_an_endpoint_that_is_away_for_the_tenth_time_is_asked_when_it_is_back() -> None:
+    route: Route | Stop = FIRST
+    for n in range(10):
+        assert isinstance(route, Route)
+        route = away(ONE, route, "The breaker is open.", later(30 * n + 30), later(30 * n))
+    assert isinstance(route, Route) and seconds(route.until) == 300
+
+
 def test_one_that_only_failed_is_asked_again_before_the_other_is_back() -> None:
     route: Route | Stop = after(TWO, *[K.RETRY] * 3)
     assert isinstance(route, Route) and route.index == 1
