@@ -76,7 +76,7 @@ async def test_an_endpoint_that_refuses_connections_ends_the_task_with_its_addre
 ) -> None:
     url = f"http://127.0.0.1:{free_port()}/v1"
     await scene.defaults(url)
-    await scene.start("nobody-there", retryPolicy={"model": {"attempts": 2}})
+    await scene.start("nobody-there", retryPolicy={"model": {"attempts": 2, "giveUpSeconds": 0}})
     task = await scene.ended("nobody-there")
     assert task["status"]["reason"] == "ModelUnreachable"
     assert url in task["status"]["message"]
