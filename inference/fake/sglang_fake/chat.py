@@ -122,8 +122,14 @@ class Chat:
 
     async def _serve(self, request: web.Request, seen: Seen) -> web.StreamResponse:
         work = self._check(await request.read(), request.headers.get("Content-Type", ""), seen)
-        poll_s = self._settings.disconnect_poll_s
-        job = Job(seen.rid, work.prompt, lambda: _client_gone(request), poll_s)
+        job = Job(
+            seen.rid,
+            work.prompt,
+            self._delay(work),
+            frees_slot=work.chosen.turn.error is None,
+            client_gone=lambda: _client_gone(request),
+            poll_s=self._settings.disconnect_poll_s,
+        )
         try:
             self.engine.admit(job)
             self._changed()
@@ -164,14 +170,11 @@ class Chat:
         return chosen
 
     async def _run(self, request: web.Request, job: Job, work: _Work) -> web.StreamResponse:
-        ended = await self.engine.turn_of(job)
-        if ended:
-            return self._stopped(ended, work, share=None)
-        begun, delay = time.monotonic(), self._delay(work)
-        ended = await job.work(delay)
-        if ended:
-            took = time.monotonic() - begun
-            return self._stopped(ended, work, share=min(1.0, took / delay) if delay else 1.0)
+        await job.over
+        if job.why is not None:
+            delay = self._delay(work)
+            share = min(1.0, job.worked_s / delay) if delay else 1.0
+            return self._stopped(job.why, work, None if job.began is None else share)
         fault = self._due_fault(work)
         if fault is None:
             return self._reply(work)
@@ -202,7 +205,7 @@ class Chat:
         if fault.kind == "abort":
             return self._stopped(Ended.ABORTED, work, share=1.0)
         if fault.kind == "hang":
-            return self._stopped(await job.ended, work, share=0.0)
+            return self._stopped(await job.ended(), work, share=0.0)
         if fault.kind in ("pause", "drain"):
             return await self._fail_server(job, work, fault)
         return await self._break(request, job, work, fault)
@@ -213,9 +216,9 @@ class Chat:
             self._server.begin_drain()
         else:
             self._server.pause(fault.seconds)
-            ended = await job.work(0.0)
-            if ended:
-                return self._stopped(ended, work, share=0.0)
+            await job.go_on()
+            if job.why is not None:
+                return self._stopped(job.why, work, share=0.0)
         return self._reply(work)
 
     async def _break(
@@ -228,10 +231,10 @@ class Chat:
             whole = self._reply(work) if work.chosen.turn.reply else _any_answer(work)
             response = await cut_answer(request, whole)
         if fault.kind == "stall":
-            work.seen.outcome = (await job.ended).value
+            work.seen.outcome = (await job.ended()).value
         if fault.kind == "crash":
             self._server.crash()
-            await job.ended
+            await job.ended()
         _hang_up(request)
         return response
 

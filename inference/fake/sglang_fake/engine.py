@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
 
 from sglang_fake.settings import Settings
 
@@ -28,90 +27,118 @@ class DuplicateRid(Exception):
 
 
 class Job:
-    """One request in flight. `ended` resolves when it is aborted or its client is found gone.
+    """One request in flight, of `tokens` in the pool, on which the model works for `seconds`.
 
-    SGLang looks after the client of a request that is not streamed only every 4 s, counted from
-    the request's start (recorded); `poll_s` is that period. `tokens` is what it takes of the pool.
+    `over` resolves when its work is done or it has ended before; `why` says the latter. SGLang
+    looks after the client of a request that is not streamed only every 4 s, counted from the
+    request's start (recorded); `poll_s` is that period.
+
+    A job that `frees_slot` gives its place away the moment its work is done, and not only when its
+    answer is sent: so slots are never idle for the time that this server needs to answer.
     """
 
     def __init__(
-        self, rid: str, tokens: int, client_gone: Callable[[], bool], poll_s: float
+        self,
+        rid: str,
+        tokens: int,
+        seconds: float,
+        frees_slot: bool,
+        client_gone: Callable[[], bool],
+        poll_s: float,
     ) -> None:
         self.rid = rid
         self.tokens = tokens
+        self.frees_slot = frees_slot and seconds > 0
+        self.began: float | None = None
+        self.why: Ended | None = None
+        self._seconds = seconds
         self._client_gone = client_gone
         self._poll_s = poll_s
         self._loop = asyncio.get_running_loop()
-        self.started = self._loop.time()
-        self.ended: asyncio.Future[Ended] = self._loop.create_future()
-        self._poll = self._loop.call_at(self.started + poll_s, self._look, 1)
-        self._work: _Work | None = None
-        self.frozen = False
+        self.over: asyncio.Future[None] = self._loop.create_future()
+        self._ended: asyncio.Future[None] | None = None
+        self._started = self._loop.time()
+        self._poll = self._loop.call_at(self._started + poll_s, self._look, 1)
+        self._timer: asyncio.TimerHandle | None = None
+        self._done: Callable[[float], None] | None = None
+        self._left: float | None = None
+
+    def begin(self, at: float, done: Callable[[float], None]) -> None:
+        """Start the work, counted from `at`; `done` gets the moment at which it was done."""
+        self.began, self._done = at, done
+        self._work_until(at + self._seconds)
+
+    def go_on(self) -> asyncio.Future[None]:
+        """A new `over`, which resolves as soon as the engine does not stand still."""
+        self.over, self._done = self._loop.create_future(), None
+        if self.why is None and self._left is None:
+            self._work_until(self._loop.time())
+        elif self.why is not None:
+            self.over.set_result(None)
+        return self.over
 
     def end(self, why: Ended) -> None:
         """End the job; the first reason stays."""
-        if not self.ended.done():
-            self.ended.set_result(why)
-            if self._work is not None:
-                self._work.stop()
+        if self.why is None:
+            self.why = why
+            self._wake(self.over)
+            if self._ended is not None:
+                self._wake(self._ended)
+
+    async def ended(self) -> Ended:
+        """Wait until it is aborted or its client is found gone."""
+        if self.why is None:
+            self._ended = self._loop.create_future()
+            await self._ended
+        assert self.why is not None
+        return self.why
 
     def close(self) -> None:
-        """Stop looking after the client."""
+        """Forget its timers, and what would keep it in memory."""
+        self._done = None
         self._poll.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def freeze(self) -> None:
+        """The engine stands still: time does not count."""
+        when = self._timer.when() if self._timer is not None else 0.0
+        self._left = max(0.0, when - self._loop.time())
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def thaw(self) -> None:
+        """The engine goes on."""
+        left, self._left = self._left, None
+        if left is not None and not self.over.done():
+            self._work_until(self._loop.time() + left)
+
+    @property
+    def worked_s(self) -> float:
+        """How long the model has worked on it."""
+        return 0.0 if self.began is None else self._loop.time() - self.began
+
+    def _work_until(self, when: float) -> None:
+        if when <= self._loop.time() and not self.frees_slot:
+            self._wake(self.over)
+        else:
+            self._timer = self._loop.call_at(when, self._finish, when)
+
+    def _finish(self, when: float) -> None:
+        self._wake(self.over)
+        if self._done is not None and self.frees_slot:
+            self._done(when)
+
+    def _wake(self, waiter: asyncio.Future[None]) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
 
     def _look(self, times: int) -> None:
         if self._client_gone():
             self.end(Ended.GONE)
         else:
-            after = self.started + (times + 1) * self._poll_s
+            after = self._started + (times + 1) * self._poll_s
             self._poll = self._loop.call_at(after, self._look, times + 1)
-
-    async def work(self, seconds: float) -> Ended | None:
-        """Let the model work for `seconds`; the reason if the job ended before. Time in which the
-        job is frozen does not count."""
-        if (seconds > 0 or self.frozen) and not self.ended.done():
-            self._work = _Work(self._loop, seconds)
-            if not self.frozen:
-                self._work.go()
-            await self._work.done
-            self._work = None
-        return self.ended.result() if self.ended.done() else None
-
-    def freeze(self) -> None:
-        """The engine stands still."""
-        self.frozen = True
-        if self._work is not None:
-            self._work.hold()
-
-    def thaw(self) -> None:
-        """The engine goes on."""
-        self.frozen = False
-        if self._work is not None:
-            self._work.go()
-
-
-class _Work:
-    """Time that the model needs, with pauses."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-        self.done: asyncio.Future[None] = loop.create_future()
-        self._loop = loop
-        self._left = seconds
-        self._timer: asyncio.TimerHandle | None = None
-
-    def go(self) -> None:
-        self._timer = self._loop.call_later(self._left, self.stop)
-
-    def hold(self) -> None:
-        if self._timer is not None:
-            self._left = max(0.0, self._timer.when() - self._loop.time())
-            self._timer.cancel()
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if not self.done.done():
-            self.done.set_result(None)
 
 
 class Engine:
@@ -125,8 +152,8 @@ class Engine:
         self._jobs: dict[str, Job] = {}
         self._running: set[Job] = set()
         self._used = 0
-        self._queue: dict[Job, asyncio.Future[None]] = {}
-        self._held: dict[Job, asyncio.Future[None]] = {}
+        self._queue: dict[Job, None] = {}
+        self._held: dict[Job, None] = {}
 
     @property
     def running(self) -> int:
@@ -176,36 +203,23 @@ class Engine:
         if self.stands_still:
             # Not recorded. While paused, SGLang holds requests back before its scheduler sees
             # them (sglang 0.5.23, managers/tokenizer_manager.py:938), so no load shows them.
-            self._held[job] = asyncio.get_running_loop().create_future()
+            self._held[job] = None
         elif not self._queue and self._fits(job):
-            self._run(job)
+            self._run(job, asyncio.get_running_loop().time())
         elif self._room:
-            self._queue[job] = asyncio.get_running_loop().create_future()
+            self._queue[job] = None
         else:
             raise QueueFull
         self._jobs[job.rid] = job
 
-    async def turn_of(self, job: Job) -> Ended | None:
-        """Wait until the job runs; the reason if it ended while it waited. Raises QueueFull."""
-        place = self._held.get(job) or self._queue.get(job)
-        if place is not None:
-            both: set[asyncio.Future[Any]] = {place, job.ended}
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            if place.done():
-                place.result()
-        return job.ended.result() if job.ended.done() else None
-
     def leave(self, job: Job) -> None:
-        """Free the job's slot or place, and let the next one run."""
+        """Forget the job; its slot or place is free."""
         job.close()
         self._held.pop(job, None)
         self._queue.pop(job, None)
-        if job in self._running:
-            self._running.remove(job)
-            self._used -= job.tokens
         if self._jobs.get(job.rid) is job:
             del self._jobs[job.rid]
-        self._advance()
+        self._free(job, asyncio.get_running_loop().time())
 
     def pause(self) -> None:
         """Stand still until `resume`: running jobs keep their slots, none ends by itself."""
@@ -229,12 +243,12 @@ class Engine:
         for job in self._running:
             job.thaw()
         held, self._held = self._held, {}
-        for job, place in held.items():
+        for job in held:
             if self._room or (not self._queue and self._fits(job)):
-                self._queue[job] = place
-                self._advance()
+                self._queue[job] = None
+                self._advance(asyncio.get_running_loop().time())
             else:
-                place.set_exception(QueueFull())
+                job.over.set_exception(QueueFull())
 
     @property
     def _room(self) -> bool:
@@ -247,16 +261,22 @@ class Engine:
         free = self._settings.max_total_tokens - self._used
         return not self._running or job.tokens <= free
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: Job, at: float) -> None:
         self._running.add(job)
         self._used += job.tokens
+        job.begin(at, lambda when: self._free(job, when))
 
-    def _advance(self) -> None:
+    def _free(self, job: Job, at: float) -> None:
+        if job in self._running:
+            self._running.remove(job)
+            self._used -= job.tokens
+        self._advance(at)
+
+    def _advance(self, at: float) -> None:
+        """Let those in that fit; their time counts from `at`."""
         while self._queue and not self.stands_still:
-            following, place = next(iter(self._queue.items()))
+            following = next(iter(self._queue))
             if not self._fits(following):
                 return
             del self._queue[following]
-            self._run(following)
-            if not place.done():
-                place.set_result(None)
+            self._run(following, at)
