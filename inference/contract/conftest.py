@@ -60,17 +60,17 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
     """The server under test, started as the test needs it."""
     mark = request.node.get_closest_marker("needs")
     needed: Json = dict(mark.kwargs) if mark else {}
-    url = request.config.getoption("--model-url")
+    url = request.config.getoption("--model-url", None)
     async with aiohttp.ClientSession() as http:
         if url is None:
             async with fake(needed) as running:
                 yield await found(running.url, http, health_s=0.2, disconnect_s=0.4, **keys(needed))
             return
-        alone = request.config.getoption("--disruptive")
+        alone = request.config.getoption("--disruptive", None)
         if request.node.get_closest_marker("disruptive") and not alone:
             pytest.skip("other clients would notice; --disruptive runs it")
-        given = request.config.getoption("--model-key")
-        admin = request.config.getoption("--model-admin-key")
+        given = request.config.getoption("--model-key", None)
+        admin = request.config.getoption("--model-admin-key", None)
         root = url.rstrip("/").removesuffix("/v1")
         real = await found(root, http, key=given, admin_key=admin)
         await skip_unless(real, needed)
@@ -126,5 +126,7 @@ async def skip_unless(server: Server, needed: Json) -> None:
     info = (await server.get("/server_info")).json
     for name, value in needed.items():
         if name not in ("api_key", "pause") and info.get(name) != value:
-            option = name.replace("_", "-")
-            pytest.skip(f"needs a server with --{option} {value}; this one has {info.get(name)}")
+            option = f"with --{name.replace('_', '-')} {value}"
+            if value is None:
+                option = f"without --{name.replace('_', '-')}"
+            pytest.skip(f"needs a server {option}; this one has {info.get(name)}")
