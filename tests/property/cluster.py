@@ -153,10 +153,12 @@ class Cluster:
 
     def _put_objects(self) -> None:
         where = TASK.namespace
-        for plural, spec in (
-            (names.ENDPOINT_PLURAL, {"url": "http://model/v1", "model": "m"}),
+        for plural, name, spec in (
+            (names.ENDPOINT_PLURAL, "default", {"url": "http://model/v1", "model": "m"}),
+            (names.ENDPOINT_PLURAL, "backup", {"url": "http://backup/v1", "model": "m2"}),
             (
                 names.CLASS_PLURAL,
+                "default",
                 {
                     "image": "debian",
                     "requireEnforcedNetwork": bool(self.setting.network),
@@ -164,8 +166,8 @@ class Cluster:
                 },
             ),
         ):
-            body = {"metadata": {"name": "default", "namespace": where}, "spec": spec}
-            self.api.put(kube.ours(plural, where, "default"), body)
+            body = {"metadata": {"name": name, "namespace": where}, "spec": spec}
+            self.api.put(kube.ours(plural, where, name), body)
         metadata = {"name": TASK.name, "namespace": where}
         self.api.put(self.task.path, {"metadata": metadata, "spec": self.setting.spec}, TASK.uid)
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import partial
+
+from ratchet.fakes.clock import LoopClock
+from ratchet.ports import Away
 
 from tests.property.apiserver import Object
 from tests.property.cluster import Cluster
@@ -189,6 +193,29 @@ def api_away(cluster: Cluster, seconds: float) -> bool:
     return True
 
 
+def fill(cluster: Cluster, seconds: float) -> bool:
+    """No endpoint lets anybody in for so long."""
+    gates = [operator.gate for operator in cluster.operators if not operator.gate.closed]
+    if not seconds or not gates:
+        return False
+    cluster.tell("world", f"the model endpoints are full for {seconds:g} s")
+    for gate in gates:
+        gate.close()
+        asyncio.get_running_loop().call_later(seconds, gate.open)
+    return True
+
+
+def endpoint_away(cluster: Cluster, seconds: float) -> bool:
+    """The first endpoint is known not to serve for so long."""
+    if not seconds:
+        return False
+    cluster.tell("world", f"the first model endpoint is away for {seconds:g} s")
+    until = LoopClock().now() + timedelta(seconds=seconds)
+    for operator in cluster.operators:
+        operator.gate.away["default"] = Away("Its breaker is open.", until)
+    return True
+
+
 def cancel(cluster: Cluster, _seconds: float) -> bool:
     """Somebody sets spec.cancel."""
     if cluster.task.body["spec"].get("cancel"):
@@ -199,8 +226,8 @@ def cancel(cluster: Cluster, _seconds: float) -> bool:
 
 
 def edit(cluster: Cluster, _seconds: float) -> bool:
-    """Somebody puts a label on the task."""
-    cluster.tell("world", "the task gets a label")
+    """Somebody puts a label on the task, and changes its priority."""
+    cluster.tell("world", "the task gets a label and a priority")
     cluster.api.change(cluster.task.path, _label)
     return True
 
@@ -253,6 +280,8 @@ def _cancel(found: Object) -> None:
 def _label(found: Object) -> None:
     labels = found["metadata"].setdefault("labels", {})
     labels["edited"] = str(int(labels.get("edited", "0")) + 1)
+    found["spec"]["priority"] = found["spec"].get("priority", 0) + 1
+    found["metadata"]["generation"] += 1
 
 
 _ACTS: dict[What, Callable[[Cluster, float], bool]] = {
@@ -266,6 +295,8 @@ _ACTS: dict[What, Callable[[Cluster, float], bool]] = {
     What.SERVER: restart_server,
     What.CUT_OFF: cut_off,
     What.API: api_away,
+    What.QUEUE: fill,
+    What.AWAY: endpoint_away,
     What.CANCEL: cancel,
     What.EDIT: edit,
     What.WATCH_LATE: hold_watch,

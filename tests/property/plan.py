@@ -45,6 +45,8 @@ class What(StrEnum):
     SERVER = "server restarted"
     CUT_OFF = "sandbox unreachable"
     API = "API server away"
+    QUEUE = "model endpoint full"
+    AWAY = "model endpoint away"
     CANCEL = "cancel"
     EDIT = "task edited"
     WATCH_LATE = "watch late"
@@ -54,6 +56,7 @@ class What(StrEnum):
 WEIGHTS: dict[str, float] = {
     What.KILL: 3, What.KILL_CLAIMING: 1.5, What.STALL: 2.5, What.SECOND: 1.5, What.POD: 2,
     What.EVICTED: 1, What.RUNNER: 2, What.SERVER: 2, What.CUT_OFF: 1, What.API: 1.5,
+    What.QUEUE: 1.5, What.AWAY: 1,
     What.CANCEL: 2, What.EDIT: 0.7, What.WATCH_LATE: 1, What.WATCH_AGAIN: 1,
     **dict.fromkeys(map(str, Fate), 0.7),
 }  # fmt: skip
@@ -85,7 +88,8 @@ class Plan:
     says `FINISH`, again and again."""
     disasters: tuple[Disaster, ...] = ()
     model_fails: tuple[str, ...] = ()
-    """How the first requests end: `busy` or `broken`."""
+    """How the first requests end: `busy`, `broken`, and where there is a fallback `no key` and
+    `too long`."""
     turns: int = 50
     deadline_s: int | None = None
     on_unknown: str = UnknownPolicy.REPORT.value
@@ -101,6 +105,8 @@ class Plan:
     """What sandboxes find out of their network, where the class has requireEnforcedNetwork; empty
     where it has not."""
 
+    fallback: bool = False
+    """Whether the task names a second endpoint."""
     claim: bool = False
     """Whether the workspace is on a claim, which outlives the pods."""
 
@@ -130,12 +136,12 @@ _NOTHING = asdict(Disaster(""))
 def plan_of(seed: int) -> Plan:
     """The plan that the dice of a seed say."""
     dice = Random(seed)
+    fallback = dice.random() < 0.4
+    fails = ("busy", "broken", "no key", "too long") if fallback else ("busy", "broken")
     return Plan(
         seed=seed,
         answers=_answers(dice),
-        model_fails=tuple(
-            dice.choice(("busy", "broken")) for _ in range(dice.choice((0, 0, 1, 2)))
-        ),
+        model_fails=tuple(dice.choice(fails) for _ in range(dice.choice((0, 0, 1, 2)))),
         turns=dice.choice((3, 50, 50)),
         deadline_s=dice.choice((None, None, None, 5, 20, 60)),
         on_unknown=dice.choice((*UnknownPolicy, UnknownPolicy.REPORT)).value,
@@ -144,6 +150,7 @@ def plan_of(seed: int) -> Plan:
         start_s=dice.choice((0.0, 0.5, 8.0)),
         has_file=dice.random() < 0.5,
         disasters=(*_disasters(dice), *_noise(dice)),
+        fallback=fallback,
         network=dice.choice((*[""] * 6, "Enforced", "Enforced", "Enforced", "Open")),
     )
 

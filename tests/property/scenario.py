@@ -15,7 +15,7 @@ from ratchet.core import events as e
 from ratchet.core.conditions import Reason
 from ratchet.core.keys import call_key
 from ratchet.core.records import End, Outcome, Turn
-from ratchet.core.replies import FailureKind, RawCall, RawReply, Usage
+from ratchet.core.replies import FailureKind, ModelFailure, RawCall, RawReply, Usage
 from ratchet.core.tools import CATALOGUE, Home
 from ratchet.fakes.clock import run
 from ratchet.fakes.model import Answer, FakeModel, calls, says, script
@@ -37,9 +37,21 @@ SETTLES_WITHIN = 600.0
 DEADLINE, GENERATION = "a deadline passed", "a sandbox was made anew"
 RERUN, UNKNOWN = "a call was run again", "an outcome was unknown"
 NOT_CONFINED = "a network policy did not hold"
-BY_THE_WAY = (AFTER_A_TAKEOVER, AFTER_THE_END, DEADLINE, GENERATION, RERUN, UNKNOWN, NOT_CONFINED)
+FALLBACK, QUEUED = "a fallback answered", "a request waited for its place"
+BY_THE_WAY = (
+    AFTER_A_TAKEOVER, AFTER_THE_END, DEADLINE, GENERATION, RERUN, UNKNOWN, NOT_CONFINED, FALLBACK,
+    QUEUED,
+)  # fmt: skip
 RUN = "PYTHONPATH=operator:sandbox-image:inference/fake .venv/bin/python -m"
 MARKED = frozenset(name for name, tool in CATALOGUE.items() if tool.home is Home.SANDBOX)
+
+
+FAILURES = {
+    "busy": BUSY,
+    "broken": BROKEN,
+    "no key": ModelFailure(FailureKind.CONFIGURATION, "The key is refused.", 401),
+    "too long": ModelFailure(FailureKind.CONTEXT, "It does not fit.", 400),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +110,10 @@ def _noted(cluster: Cluster, turns: list[Turn]) -> Iterator[str]:
         yield DEADLINE
     if isinstance(last, End) and last.reason == Reason.NETWORK_NOT_ENFORCED:
         yield NOT_CONFINED
+    if any(turn.reply.endpoint == "backup" for turn in turns):
+        yield FALLBACK
+    if cluster.events(e.Queued):
+        yield QUEUED
     if any(turn.generation > 1 for turn in turns):
         yield GENERATION
     if any(turn.reruns for turn in turns):
@@ -181,11 +197,13 @@ def make_cluster(plan: Plan) -> Cluster:
     }
     if plan.deadline_s is not None:
         spec["activeDeadlineSeconds"] = plan.deadline_s
+    if plan.fallback:
+        spec["model"] = {"fallbacks": [{"name": "backup"}]}
     if plan.has_file:
         spec["files"] = [{"path": "sum.py", "content": "1 - 1"}]
     answers = [*plan.answers, (FINISH,)]
     model = FakeModel(script(*map(_reply, answers)), delay_s=plan.think_s)
-    model.failures = [BUSY if word == "busy" else BROKEN for word in plan.model_fails]
+    model.failures = [FAILURES[word] for word in plan.model_fails]
     setting = Setting(spec, model, Random(plan.seed), plan.start_s, network=plan.network)
     setting.claim = plan.claim
     cluster = Cluster(setting)

@@ -102,7 +102,10 @@ class Task(RuleBasedStateMachine):
     def a_container_restarts(self, what: What, seconds: float) -> None:
         self.strike(what, seconds)
 
-    @rule(what=strategies.sampled_from((What.API, What.CUT_OFF)), seconds=lengths)
+    @rule(
+        what=strategies.sampled_from((What.API, What.CUT_OFF, What.QUEUE, What.AWAY)),
+        seconds=lengths,
+    )
     def somebody_cannot_be_reached(self, what: What, seconds: float) -> None:
         self.strike(what, seconds)
 

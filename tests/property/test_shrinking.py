@@ -42,7 +42,7 @@ def test_a_failing_plan_shrinks_to_the_one_disaster_that_matters(
     small = shrink(found)
     (disaster,) = small.plan.disasters
     assert disaster.what in ("pod lost", "pod evicted")
-    assert len(small.plan.answers) == 1 and small.plan.deadline_s is None
+    assert len(small.plan.answers) <= 2 and small.plan.deadline_s is None
     assert broken_promises(small) & broken_promises(found)
 
     command, arguments = small.text.rsplit("\n", 1)[1].split(" tests.property.replay ")
