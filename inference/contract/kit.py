@@ -57,6 +57,11 @@ class Answer:
         return found
 
     @property
+    def events(self) -> list[Json]:
+        """The events of a stream, without the [DONE] at its end."""
+        return events(self.text)
+
+    @property
     def calls(self) -> list[tuple[str, str]]:
         """Name and arguments of each tool call."""
         calls = self.choice["message"].get("tool_calls") or ()
@@ -115,11 +120,12 @@ class Server:
         """A chat request."""
         return await self.send(chat(text, **body))
 
-    async def long_answer(self, rid: str) -> asyncio.Task[Answer]:
+    async def long_answer(self, rid: str, **body: Any) -> asyncio.Task[Answer]:
         """A request that runs for long, or waits; returns when the server has it."""
         before = await self.requests()
         most = min(4000, self.context // 2)
-        task = asyncio.create_task(self.ask(LONG, rid=rid, ignore_eos=True, max_tokens=most))
+        asked = self.ask(LONG, rid=rid, ignore_eos=True, max_tokens=most, **body)
+        task = asyncio.create_task(asked)
         async with asyncio.timeout(10):
             while await self.requests() == before:  # noqa: ASYNC110 (another process's state)
                 await asyncio.sleep(0.02)
@@ -148,6 +154,13 @@ class Server:
         [rank] = (await self.get("/v1/loads")).json["loads"]
         found: Json = rank
         return found
+
+
+def events(text: str) -> list[Json]:
+    """The events of a stream that ended well, as the JSON that they carry."""
+    *data, done = text.strip().split("\n\n")
+    assert done == "data: [DONE]", f"the stream is cut: {text[-300:]}"
+    return [json.loads(line.removeprefix("data: ")) for line in data]
 
 
 def chat(text: str, **body: Any) -> Json:

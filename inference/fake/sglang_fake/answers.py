@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
@@ -46,11 +46,23 @@ def refused_answer(refused: Refused) -> web.Response:
     return web.Response(text=refused.body, status=refused.status, headers=refused.headers)
 
 
+def event_answer(events: Sequence[str]) -> web.Response:
+    """A stream of server-sent events."""
+    headers = {"Content-Type": "text/event-stream; charset=utf-8"}
+    response = web.Response(body="".join(events).encode(), headers=headers)
+    response.enable_chunked_encoding()
+    return response
+
+
 async def cut_answer(request: web.Request, whole: web.Response) -> web.StreamResponse:
     """Send the head and the first half of an answer, and leave the rest out."""
     data = whole.body if isinstance(whole.body, bytes) else b""
-    half = web.StreamResponse(status=whole.status, headers={"Content-Length": str(len(data))})
-    half.content_type = whole.content_type
+    half = web.StreamResponse(status=whole.status)
+    half.headers["Content-Type"] = whole.headers["Content-Type"]
+    if whole.chunked:
+        half.enable_chunked_encoding()
+    else:
+        half.content_length = len(data)
     await half.prepare(request)
     await half.write(data[: len(data) // 2])
     return half

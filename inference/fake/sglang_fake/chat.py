@@ -13,13 +13,14 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from sglang_fake import validate, wire
-from sglang_fake.answers import cut_answer, json_answer
+from sglang_fake.answers import cut_answer, event_answer, json_answer
 from sglang_fake.engine import DuplicateRid, Ended, Engine, Job, QueueFull
 from sglang_fake.faults import refusal
 from sglang_fake.record import PrefixCache, Seen, SeenLog, digest_of
-from sglang_fake.said import Said, forced, say
+from sglang_fake.said import Said, forced, say, streamed
 from sglang_fake.script import Asked, Chosen, Fault, Script, ScriptError, choose, unmet
-from sglang_fake.settings import Settings
+from sglang_fake.settings import Settings, ToolCallParser
+from sglang_fake.streams import events, refusal_events
 from sglang_fake.wire import Refused, Tokens
 
 log = logging.getLogger("sglang_fake")
@@ -108,6 +109,9 @@ class Chat:
             seen.status, seen.outcome = response.status, seen.outcome or "answered"
             return response
         except Refused as refused:
+            if refused.late and seen.streams:
+                seen.status, seen.outcome = 200, seen.outcome or "refused"
+                return event_answer(refusal_events(refused))
             seen.status, seen.outcome = refused.status, seen.outcome or "refused"
             seen.problem = str(refused.body)
             raise
@@ -129,6 +133,7 @@ class Chat:
             frees_slot=work.chosen.turn.error is None,
             client_gone=lambda: _client_gone(request),
             poll_s=self._settings.disconnect_poll_s,
+            streams=validate.streams(work.body),
         )
         try:
             self.engine.admit(job)
@@ -147,6 +152,7 @@ class Chat:
         seen.cache_salt = body.get("cache_salt")
         seen.body = body if self._settings.keep_bodies else None
         validate.check_body(body)
+        seen.streams = validate.streams(body)
         seen.messages, seen.digest = len(body["messages"]), digest_of(body)
         if self._settings.strict and (hole := validate.strict_problem(body["messages"])):
             raise wire.bad_request(f"Strict mode of the fake: {hole}.", "FakeStrict")
@@ -228,7 +234,7 @@ class Chat:
         work.seen.outcome = "failed"
         response: web.StreamResponse = web.Response()
         if fault.kind in ("cut", "stall"):
-            whole = self._reply(work) if work.chosen.turn.reply else _any_answer(work)
+            whole = self._reply(work) if work.chosen.turn.reply else self._any_answer(work)
             response = await cut_answer(request, whole)
         if fault.kind == "stall":
             work.seen.outcome = (await job.ended()).value
@@ -250,7 +256,7 @@ class Chat:
         tokens = Tokens(0, None, 0)
         if share is not None:
             tokens = Tokens(work.prompt, 0 if self._settings.cache_report else None, len(text) // 4)
-        return _completion(work, Said(text, None, (), "abort"), tokens)
+        return self._completion(work, Said(text, None, (), "abort"), tokens)
 
     def _reply(self, work: _Work) -> web.Response:
         said = self._said(work)
@@ -260,9 +266,18 @@ class Chat:
         self._totals["completion"] += tokens.completion
         self._totals["cached"] += tokens.cached or 0
         work.seen.finish_reason = said.finish_reason
-        return _completion(work, said, tokens)
+        return self._completion(work, said, tokens)
 
     def _said(self, work: _Work) -> Said:
+        said = self._whole(work)
+        if not work.seen.streams:
+            return said
+        found = streamed(said, work.asked.tools, self._settings)
+        if found is None:
+            raise validate.unsupported("this text in a stream; SGLang's parser tears it apart")
+        return found
+
+    def _whole(self, work: _Work) -> Said:
         offered, body, settings = work.asked.tools, work.body, self._settings
         said = forced(body.get("regex"), validate.max_tokens(body), offered, settings)
         if said is not None:
@@ -290,25 +305,38 @@ class Chat:
             reasoning=reasoning,
         )
 
-
-def _completion(work: _Work, said: Said, tokens: Tokens) -> web.Response:
-    body = wire.completion(
-        rid=work.seen.rid,
-        created=int(time.time()),
+    def _completion(self, work: _Work, said: Said, tokens: Tokens) -> web.Response:
         # Recorded: an unknown model name is served and echoed; none at all is "default".
-        model=work.asked.model,
-        content=said.content,
-        reasoning=said.reasoning,
-        calls=said.calls,
-        finish_reason=said.finish_reason,
-        tokens=tokens,
-    )
-    return json_answer(body)
+        model, created = work.asked.model, int(time.time())
+        if work.seen.streams:
+            parser = self._settings.tool_call_parser
+            found = events(
+                rid=work.seen.rid,
+                created=created,
+                model=model,
+                said=said,
+                tokens=tokens,
+                parsed=bool(work.asked.tools) and parser is not ToolCallParser.NONE,
+                usage_too=validate.wants_usage(work.body),
+            )
+            return event_answer(found)
+        body = wire.completion(
+            rid=work.seen.rid,
+            created=created,
+            model=model,
+            content=said.content,
+            reasoning=said.reasoning,
+            calls=said.calls,
+            finish_reason=said.finish_reason,
+            tokens=tokens,
+        )
+        return json_answer(body)
 
-
-def _any_answer(work: _Work) -> web.Response:
-    """Something to break where the script has no reply."""
-    return _completion(work, Said("So far, so good.", None, (), "stop"), Tokens(1, None, 4))
+    def _any_answer(self, work: _Work) -> web.Response:
+        """Something to break where the script has no reply."""
+        return self._completion(
+            work, Said("So far, so good.", None, (), "stop"), Tokens(1, None, 4)
+        )
 
 
 def _first(scripted: int | None, estimate: int) -> int:

@@ -9,6 +9,9 @@ from enum import StrEnum
 
 from sglang_fake.settings import Settings
 
+# Recorded: cancel/client_disconnect, 0.05 to 0.07 s.
+_STREAM_POLL_S = 0.05
+
 
 class Ended(StrEnum):
     """Why a job stopped before it had its answer."""
@@ -33,6 +36,8 @@ class Job:
     looks after the client of a request that is not streamed only every 4 s, counted from the
     request's start (recorded); `poll_s` is that period.
 
+    The client of a stream that runs is looked after every 50 ms.
+
     A job that `frees_slot` gives its place away the moment its work is done, and not only when its
     answer is sent: so slots are never idle for the time that this server needs to answer.
     """
@@ -45,6 +50,7 @@ class Job:
         frees_slot: bool,
         client_gone: Callable[[], bool],
         poll_s: float,
+        streams: bool = False,
     ) -> None:
         self.rid = rid
         self.tokens = tokens
@@ -52,6 +58,7 @@ class Job:
         self.began: float | None = None
         self.why: Ended | None = None
         self._seconds = seconds
+        self._streams = streams
         self._client_gone = client_gone
         self._poll_s = poll_s
         self._loop = asyncio.get_running_loop()
@@ -66,6 +73,10 @@ class Job:
     def begin(self, at: float, done: Callable[[float], None]) -> None:
         """Start the work, counted from `at`; `done` gets the moment at which it was done."""
         self.began, self._done = at, done
+        if self._streams:
+            self._poll.cancel()
+            self._started, self._poll_s = self._loop.time(), min(self._poll_s, _STREAM_POLL_S)
+            self._poll = self._loop.call_later(self._poll_s, self._look, 1)
         self._work_until(at + self._seconds)
 
     def go_on(self) -> asyncio.Future[None]:

@@ -69,4 +69,4 @@ def refusal(fault: Fault) -> Refused | None:
     known = _REFUSALS.get(fault.kind or "")
     if known is None:
         return None
-    return Refused(known.status, known.body, {**known.headers, **fault.headers})
+    return Refused(known.status, known.body, {**known.headers, **fault.headers}, late=known.late)

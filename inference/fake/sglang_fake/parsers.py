@@ -52,6 +52,26 @@ def parse(
     return Parsed(content, tuple(kept))
 
 
+def parse_stream(text: str, offered: Collection[str]) -> list[str | ParsedCall] | None:
+    """Text and calls in order, as the streaming `mistral` parser passes them on: without `]` in
+    plain text, with unknown tools as text, and with nothing of what it cannot read (recorded).
+    None for the array form, which it tears apart in ways that are not played here."""
+    if not offered:
+        return [text]
+    found: list[str | ParsedCall] = []
+    while (at := text.find(_MARKER)) >= 0:
+        found.append(text[:at].replace("]", ""))
+        one = _COMPACT.match(text, at)
+        end = _closed(text, one.end()) if one else None
+        arguments = _json(text[one.end() : end]) if one and end is not None else None
+        if one is None or arguments is None:
+            return None if _ARRAY in text else found
+        name = one["name"].strip()
+        found.append(_call(name, arguments) if name in offered else text[at:end])
+        text = text[end:]
+    return [*found, text.replace("]", "")]
+
+
 def _mistral(text: str) -> tuple[str, Iterable[ParsedCall]]:
     at = text.find(_MARKER)
     if at < 0:

@@ -29,6 +29,7 @@ class Seen:
     turn: int = 0
     conversation: str = ""
     cache_salt: str | None = None
+    streams: bool = False
     digest: str = ""
     status: int | None = None
     finish_reason: str | None = None

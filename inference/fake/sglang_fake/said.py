@@ -6,11 +6,11 @@ import json
 import math
 import uuid
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from sglang_fake.parsers import literal, parse
+from sglang_fake.parsers import literal, parse, parse_stream
 from sglang_fake.script import Reply, UsageNumbers
-from sglang_fake.settings import Settings
+from sglang_fake.settings import Settings, ToolCallParser
 from sglang_fake.wire import WireCall
 
 # A forced text has no tokenizer here: about as many letters a token as the recorded model wrote
@@ -20,13 +20,16 @@ _LETTERS_A_TOKEN = 2.2
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One answer of the model, as it goes out."""
+    """One answer of the model, as it goes out. `pieces`: the order in a stream, where a parser
+    made it; else content and then calls. `text`: what a parser read it from."""
 
     content: str | None
     reasoning: str | None
     calls: tuple[WireCall, ...]
     finish_reason: str
     usage: UsageNumbers = field(default_factory=UsageNumbers)
+    pieces: tuple[str | WireCall, ...] = ()
+    text: str | None = None
 
 
 def say(reply: Reply, number: int, key: str, offered: Collection[str], settings: Settings) -> Said:
@@ -73,10 +76,35 @@ def forced(
 
 
 def _read(text: str, reply: Reply, offered: Collection[str], settings: Settings) -> Said:
+    """The text as the parser makes content and calls of it."""
     found = parse(settings.tool_call_parser, text, offered, settings.forward_unknown_tools)
     calls = tuple(_wire(call.name, call.arguments, None) for call in found.calls)
     finish = reply.finish_reason or ("tool_calls" if calls else "stop")
-    return Said(found.content, reply.reasoning_content, calls, finish, reply.usage)
+    return Said(found.content, reply.reasoning_content, calls, finish, reply.usage, text=text)
+
+
+def streamed(said: Said, offered: Collection[str], settings: Settings) -> Said | None:
+    """The same answer as the streaming parser makes it of the text; None where that is not played."""
+    text = said.text
+    if text is None:
+        return said
+    if not offered or settings.tool_call_parser is ToolCallParser.NONE:
+        return replace(said, content=text, calls=())
+    if settings.tool_call_parser is not ToolCallParser.MISTRAL:
+        return said if not said.calls and "<tool_call>" not in text else None
+    found = parse_stream(text, offered)
+    if found is None:
+        return None
+    pieces = tuple(
+        piece if isinstance(piece, str) else _wire(piece.name, piece.arguments, None)
+        for piece in found
+    )
+    calls = tuple(piece for piece in pieces if isinstance(piece, WireCall))
+    finish = said.finish_reason
+    if finish in ("stop", "tool_calls"):
+        finish = "tool_calls" if calls else "stop"
+    content = "".join(piece for piece in pieces if isinstance(piece, str))
+    return replace(said, content=content, calls=calls, finish_reason=finish, pieces=pieces)
 
 
 def _wire(name: str, arguments: str, call_id: str | None) -> WireCall:

@@ -72,8 +72,6 @@ def check_body(body: Body) -> None:
     _check_messages(body)
     _check_tools(body)
     _check_numbers(body)
-    if body.get("stream"):
-        raise unsupported("streamed answers; send the request with stream false")
     if body.get("n", 1) != 1:
         raise unsupported("n other than 1")
     model = body.get("model", "default")
@@ -175,6 +173,17 @@ def max_tokens(body: Body) -> Any:
     return body.get("max_completion_tokens", body.get("max_tokens"))
 
 
+def streams(body: Body) -> bool:
+    """Whether the answer is to be streamed."""
+    return bool(body.get("stream"))
+
+
+def wants_usage(body: Body) -> bool:
+    """Whether a stream is to end with the usage."""
+    options = body.get("stream_options")
+    return isinstance(options, dict) and bool(options.get("include_usage"))
+
+
 def offered_tools(body: Body) -> tuple[str, ...]:
     """Names of the tools that the request offers."""
     return tuple(tool["function"]["name"] for tool in body.get("tools") or ())
@@ -196,10 +205,11 @@ def check_length(prompt: int, limit: int | None, context: int, pool: int) -> Non
         )
     # Recorded: a pool of 1500 tokens admits 1494.
     if prompt > pool - 6:
-        raise bad_request(
+        problem = (
             f"Input length ({prompt} tokens) exceeds the maximum allowed length ({pool - 6} "
             "tokens). Use a shorter input or enable --allow-auto-truncate."
         )
+        raise Refused(400, error_body(400, problem), late=True)
 
 
 def strict_problem(messages: list[Body]) -> str | None:

@@ -20,12 +20,20 @@ SOURCE = (
 
 
 class Refused(Exception):
-    """A request that gets an error answer: `status`, and a JSON `body` or plain text."""
+    """A request that gets an error answer: `status`, and a JSON `body` or plain text.
+
+    `late`: SGLang finds out only when a stream has begun, so a streamed request gets a 200 with
+    the error as an event (recorded: queue/full_stream_3, timeouts/waiting_stream)."""
 
     def __init__(
-        self, status: int, body: dict[str, Any] | str, headers: dict[str, str] | None = None
+        self,
+        status: int,
+        body: dict[str, Any] | str,
+        headers: dict[str, str] | None = None,
+        late: bool = False,
     ) -> None:
         super().__init__(f"{status}: {body}")
+        self.late = late
         self.status = status
         self.body = body
         self.headers = headers or {}
@@ -62,7 +70,7 @@ def bad_request(message: str, kind: str = "BadRequestError") -> Refused:
 
 def overloaded(message: str) -> Refused:
     """A 503; its `type` is the number as text."""
-    return Refused(503, error_body(503, message, "503"))
+    return Refused(503, error_body(503, message, "503"), late=True)
 
 
 def invalid(problem: dict[str, Any]) -> Refused:

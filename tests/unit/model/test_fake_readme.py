@@ -143,6 +143,18 @@ async def test_a_stalled_answer_has_begun(http: aiohttp.ClientSession) -> None:
             assert b'"choices"' in begun and len(begun) < int(response.headers["Content-Length"])
 
 
+@pytest.mark.parametrize("name", ["stall", "cut-body"])
+async def test_a_stream_can_stall_and_be_cut_too(name: str, http: aiohttp.ClientSession) -> None:
+    body = {"messages": [{"role": "user", "content": name}], "stream": True}
+    async with fake() as server:
+        async with http.post(f"{server.base_url}/chat/completions", json=body) as response:
+            begun = await response.content.readany()
+            assert response.status == 200 and begun.startswith(b"data: ")
+            with pytest.raises(aiohttp.ClientPayloadError if name == "cut-body" else TimeoutError):
+                await asyncio.wait_for(response.content.read(), 0.3)
+        await server.wait_until(lambda _: server.in_flight == 0)
+
+
 async def test_broken_json_is_a_200(http: aiohttp.ClientSession) -> None:
     async with fake() as server:
         heard = await hear(http, server, "broken-json")

@@ -210,10 +210,14 @@ async def test_strict_mode_names_each_hole_and_sglang_accepts_it(
     assert words in body["message"]
 
 
-async def test_streaming_is_refused_in_the_name_of_the_fake(http: aiohttp.ClientSession) -> None:
-    async with fake({"turns": turns("x")}) as server:
-        status, body = await ask(http, server, history(0), stream=True)
-    assert (status, body["type"]) == (400, "FakeUnsupported")
+@pytest.mark.parametrize("body", [{"n": 2}, {"stream": True}])
+async def test_what_the_fake_cannot_do_is_refused_in_its_own_name(
+    body: Json, http: aiohttp.ClientSession
+) -> None:
+    torn = {"reply": {"text": '[TOOL_CALLS] [{"name": "bash", "arguments": {}}]'}}
+    async with fake({"turns": [torn]}) as server:
+        status, refused = await ask(http, server, history(0), **body)
+    assert (status, refused["type"]) == (400, "FakeUnsupported")
 
 
 async def test_what_was_seen_is_served_over_http(http: aiohttp.ClientSession) -> None:
