@@ -103,7 +103,7 @@ async def router_before(
 ) -> AsyncIterator[Router]:
     """A router process that has found both workers healthy."""
     port, metrics = _free_port(), _free_port()
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "sglang_router.launch_router"),
             *("--host", "127.0.0.1", "--port", str(port)),
@@ -113,7 +113,7 @@ async def router_before(
             stderr=log,
             # It looks for the model's tokenizer on Hugging Face and does without; not from here.
             env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"},
-            cwd=Path(__file__).parent,
+            cwd=folder,
         )
         try:
             async with aiohttp.ClientSession() as http:
