@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-CODE := operator sandbox-image inference/fake tests tools benchmarks examples/demo.py
+CODE := operator sandbox-image inference/fake inference/contract tests tools benchmarks examples/demo.py
 export PYTHONPATH := operator:sandbox-image:inference/fake
 # Not $(MAKE) itself in the recipes: make -n would then run them.
 SELF = $(MAKE)
@@ -79,6 +79,10 @@ test-network: $(READY) ## tests that need a network which enforces policies, on 
 .PHONY: test-network-only
 test-network-only:
 	RATCHET_NEED_CLUSTER=1 RATCHET_NEED_ENFORCER=1 $(BIN)/pytest -q -m cluster tests/e2e/network tests/e2e/network_verdict
+
+.PHONY: contract
+contract: $(READY) ## what clients may rely on, as tests of the fake SGLang (MODEL_URL=http://HOST:30000/v1: of a real server)
+	$(BIN)/pytest -q inference/contract $(if $(MODEL_URL),--model-url='$(MODEL_URL)')
 
 .PHONY: bench
 bench: $(READY) ## time and writes per turn, on the cluster; writes build/bench.json

@@ -15,6 +15,7 @@ from ratchet.core.status import Summary
 from ratchet.failpoints import Fault, Point, enable, step
 from ratchet.failpoints.steps import Away
 from ratchet.fakes.clock import BEGIN, LoopClock, run
+from ratchet.fakes.gate import OpenGate
 from ratchet.fakes.journal import FakeJournals, Store
 from ratchet.fakes.model import FakeModel, script
 from ratchet.fakes.sandbox import FakeSandboxes
@@ -24,7 +25,7 @@ from ratchet.shell.main import with_failpoints
 from ratchet.shell.processfaults import ProcessFaults, Strike, read_faults
 from ratchet.shell.supervisor import World
 
-from tests.unit.core.world import CONFIG, FINISHED, TASK
+from tests.unit.core.world import CONFIG, FINISHED, TASK, no_rules
 
 T = TypeVar("T")
 
@@ -35,7 +36,9 @@ def world(store: Store | None = None) -> World:
         model=FakeModel(script(FINISHED)),
         sandboxes=FakeSandboxes(),
         clock=LoopClock(),
+        gate=OpenGate(),
         check=lambda _tool, _arguments: None,
+        rules=no_rules,
         random=lambda: 0.5,
         holder="op-1",
     )
