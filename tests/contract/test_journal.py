@@ -362,6 +362,18 @@ async def test_a_request_left_behind_is_counted_once_for_each_owner_lost(home: H
     assert third.lost_tokens == 1200
 
 
+async def test_a_request_left_behind_is_not_counted_again_for_owners_that_asked_for_nothing(
+    home: Home,
+) -> None:
+    task = await home.create()
+    _, journal = await claimed(home, task)
+    asking = Asking(1, 2, "cd" * 32)
+    await journal.mark_asking(asking, summary())
+    for holder in ("two", "three", "four"):
+        claim, _ = await claimed(home, task, holder)
+        assert (claim.asking, claim.lost_requests) == (replace(asking, lost=1), 1)
+
+
 async def test_a_request_whose_reply_is_recorded_is_not_lost(home: Home) -> None:
     task = await home.create()
     claim, journal = await claimed(home, task)

@@ -137,9 +137,12 @@ class KubeJournals:
         return found
 
     async def _left_behind(self, task: TaskRef, current: Object) -> bool:
-        """Whether an earlier owner was lost while it asked for a turn that is not recorded."""
+        """Whether the last owner was lost while it asked for a turn that is not recorded.
+
+        The mark of one before it was counted when the last one came, which then asked for nothing.
+        """
         asking = taskstatus.asking_of(current)
-        if asking is None:
+        if asking is None or taskstatus.asking_epoch(current) < taskstatus.epoch(current):
             return False
         return await find(self._api, _record_path(task, asking.turn)) is None
 

@@ -74,6 +74,11 @@ def asking_of(task: Object) -> Asking | None:
     )
 
 
+def asking_epoch(task: Object) -> int:
+    """Epoch of the owner that marked the request which is under way; 0 if none is."""
+    return int((status(task).get("asking") or {}).get("epoch") or 0)
+
+
 def sandbox_of(task: Object) -> SandboxRef:
     """The task's current sandbox: the first one, with no ledger yet, if there never was one."""
     found = status(task).get("sandbox") or {}

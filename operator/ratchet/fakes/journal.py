@@ -61,6 +61,8 @@ class StoredTask:
     started: datetime | None = None
     deadline: datetime | None = None
     asking: Asking | None = None
+    asking_epoch: int = 0
+    """Of the owner that wrote `asking`."""
     lost_requests: int = 0
     lost_tokens: int = 0
     sandbox: SandboxRef = field(default_factory=SandboxRef)
@@ -140,7 +142,8 @@ class FakeJournals:
     ) -> tuple[Claim, dict[int, int]]:
         """The claim, and the versions of the turns that may still be written."""
         began = 0 in task.records
-        lost = task.asking is not None and task.asking.turn not in task.records
+        asked = task.asking is not None and task.asking.turn not in task.records
+        lost = asked and task.asking_epoch == task.epoch
         claim = await _become_owner(task, holder, now, lost=lost)
         records: tuple[Record, ...] = ()
         seen: dict[int, int] = {}
@@ -215,7 +218,7 @@ class FakeJournal:
         await self._faults("mark_asking", Stage.BEFORE)
         task = self._ours()
         _summarise(task, summary)
-        task.asking = asking
+        task.asking, task.asking_epoch = asking, task.epoch
         await self._faults("mark_asking", Stage.AFTER)
 
     async def set_sandbox(self, sandbox: SandboxRef) -> None:

@@ -38,16 +38,23 @@ class Line:
             self._writer.write(protocol.encode(message))
 
     async def keep(self) -> None:
-        """Be connected, for ever; waits 50 ms after a failure, then up to 1 s."""
+        """Be connected, for ever; waits 50 ms after a connection's end, then up to 1 s.
+
+        Only one that has lasted ends the growing of the pauses: a server may greet and be lost.
+        """
         delay, said = FIRST_DELAY_S, ""
+        clock = asyncio.get_running_loop().time
         while True:
+            began = clock()
             try:
                 await self._serve()
-                delay, said = FIRST_DELAY_S, ""
+                said = ""
             except (OSError, ProtocolError, asyncio.LimitOverrunError) as error:
                 if repr(error) != said:
                     log.info("no connection to the server, trying on: %r", error)
                 said = repr(error)
+            if clock() - began > LONGEST_DELAY_S:
+                delay = FIRST_DELAY_S
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY_S)
 
