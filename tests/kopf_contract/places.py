@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import aiohttp
 import kopf
 import yaml
-from ratchet.edges.kube import Kube, tasks
+from ratchet.edges.kube import Kube, core, tasks
 
 from tests.cluster import Cluster
 from tests.kopf_contract.api_server import NAMESPACE, ApiServer
@@ -76,7 +76,7 @@ class Double:
 
     async def forgotten(self) -> Moment:
         self.server.forget_history()
-        return Moment(f"/api/v1/namespaces/{self.namespace}/{PLURAL}", "1")
+        return Moment(core(PLURAL, self.namespace), "1")
 
     async def bookmark(self) -> None:
         self.server.send_bookmark(PLURAL)
@@ -101,7 +101,7 @@ class Real:
         )
 
     def _path(self, name: str = "") -> str:
-        return f"/api/v1/namespaces/{self.namespace}/{PLURAL}" + (name and f"/{name}")
+        return core(PLURAL, self.namespace, name)
 
     async def create(self, name: str, **metadata: Any) -> None:
         await self.api.request("POST", self._path(), {"metadata": {"name": name, **metadata}})
@@ -124,7 +124,7 @@ class Real:
 @asynccontextmanager
 async def watch(place: Place, path: str = "", **query: str) -> AsyncIterator[AsyncIterator[Object]]:
     """The events of a watch of a path or else of the namespace's ConfigMaps, up to its end."""
-    path = path or f"/api/v1/namespaces/{place.namespace}/{PLURAL}"
+    path = path or core(PLURAL, place.namespace)
     params = {"watch": "true", "allowWatchBookmarks": "true", **query}
     async with place.session() as session, session.get(place.url + path, params=params) as answer:
         assert answer.status == 200

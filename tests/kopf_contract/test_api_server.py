@@ -55,8 +55,7 @@ async def _get(place: Place, path: str, **query: str) -> tuple[int, Object]:
 
 
 async def _list(place: Place, **query: str) -> Object:
-    path = f"/api/v1/namespaces/{place.namespace}/{PLURAL}"
-    code, found = await _get(place, path, **query)
+    code, found = await _get(place, core(PLURAL, place.namespace), **query)
     assert code == 200
     return found
 
@@ -73,8 +72,8 @@ async def test_discovery_names_groups_versions_and_resources(place: Place) -> No
     crds = next(group for group in groups["groups"] if group["name"] == "apiextensions.k8s.io")
     assert crds["preferredVersion"]["version"] == "v1"
     assert [version["version"] for version in crds["versions"]] == ["v1"]
-    _, core = await _get(place, "/api/v1")
-    found = next(each for each in core["resources"] if each["name"] == PLURAL)
+    _, served = await _get(place, "/api/v1")
+    found = next(each for each in served["resources"] if each["name"] == PLURAL)
     assert (found["kind"], found["namespaced"]) == ("ConfigMap", True)
     assert {"list", "watch", "patch"} <= set(found["verbs"])
     assert "singularName" in found

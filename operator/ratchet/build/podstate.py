@@ -92,13 +92,14 @@ def sandbox_condition(pod: Object | None) -> PodState:
 def _ended(name: str, status: Object) -> PodState:
     disruption = _condition(status, "DisruptionTarget")
     why = str(status.get("reason") or disruption.get("reason") or status.get("phase"))
-    words = status.get("message") or disruption.get("message") or _no_message(name)
+    words = status.get("message") or disruption.get("message")
     reason = Reason.EVICTED
     if _tells_of_disk(words):
         reason = Reason.SANDBOX_DISK_FULL
     elif LOST_NODE_REASONS & {why, str(disruption.get("reason"))}:
         reason = Reason.NODE_LOST
-    return PodState(Stage.FAILED, reason, f"Sandbox pod {name} has ended ({why}): {_short(words)}")
+    told = _short(words) if words else _no_message(name)
+    return PodState(Stage.FAILED, reason, f"Sandbox pod {name} has ended ({why}): {told}")
 
 
 def _no_message(name: str) -> str:

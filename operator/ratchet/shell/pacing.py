@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 
 BURST = 5
 """So many begin at once after a quiet time: a few new tasks are not held up at all."""
-PER_SECOND = 35.0
-"""And then so many a second. Each loop that begins sends the model a request, so a second sees 40
-of them, and some more where requests that began apart arrive together. 200 tasks take 5.6 s."""
-AT_ONCE = 16
+PER_SECOND = 30.0
+"""And then so many a second: 200 tasks take 6.5 s. Each loop that begins sends the model a request,
+so a second sees 35 of them; when an API server that had stopped answers again, those under way
+arrive together, which adds AT_ONCE."""
+AT_ONCE = 12
 """Claims under way at the same time; each is some ten requests to the API server, one by one."""
 
 

@@ -49,7 +49,7 @@ class Running:
     """Hard timeout, from its beginning."""
     shell: int
     """Pid of the shell that runs it."""
-    earlier: frozenset[family.Child]
+    earlier: frozenset[family.Started]
     """What that shell had running when it began: background jobs of earlier commands."""
     terminal: Terminal
     stop: "asyncio.Future[End]"

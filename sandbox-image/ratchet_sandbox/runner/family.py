@@ -25,7 +25,7 @@ a millisecond has another pid by the time that the list of pids has been gone th
 
 Marked = Callable[[int], bool]
 """Whether a process carries the shell's mark."""
-Child = tuple[int, int]
+Started = tuple[int, int]
 """A pid and the moment of its start (`Row.started`): pids are used again."""
 
 
@@ -91,7 +91,7 @@ def members(
     return (descendants(rows, roots - own) & rows.keys()) - own
 
 
-def children(pid: int) -> frozenset[Child]:
+def children(pid: int) -> frozenset[Started]:
     """The direct children of a process that itself starts none meanwhile (a shell that waits).
 
     proc(5), /proc/PID/task/TID/children: exact unless a child ends while it is read. Without that
@@ -108,7 +108,7 @@ def children(pid: int) -> frozenset[Child]:
     return frozenset((child, row.started) for child, row in rows if row)
 
 
-def of_command(rows: Mapping[int, Row], shell: int, earlier: frozenset[Child]) -> set[int]:
+def of_command(rows: Mapping[int, Row], shell: int, earlier: frozenset[Started]) -> set[int]:
     """What descends from a shell, but for the shell and for those children and what they started."""
     begun = (
         pid for pid, row in rows.items()

@@ -82,10 +82,13 @@ def up() -> Cluster:
     if (cluster := _repaired(network)) is not None:
         return cluster
     programs = {module.name: binaries.ensure(module) for module in layout.modules(network)}
-    slot = _allocate()
-    with _held(slot):
-        # Another `up` of this checkout may have held the lock and done the work.
-        return _running(network) or _start(slot, programs, network)
+    while True:
+        slot = _allocate()
+        with _held(slot):
+            if _own() != slot:
+                continue  # a `down` of this checkout held the lock, and has let go of the place
+            # Another `up` of this checkout may have held the lock and done the work.
+            return _running(network) or _start(slot, programs, network)
 
 
 def _network() -> Network:
@@ -160,14 +163,17 @@ def down() -> None:
     with folders.locked(folders.state() / "slots.lock", "giving the cluster's place back"):
         cleanup.end_abandoned(_registry())
         slot = _own()
-    if slot is not None:
-        with step(f"end the local cluster ({slot.name})"), _held(slot):
-            cleanup.end(slot)
+    if slot is None:
+        description.forget()
+        return
+    with step(f"end the local cluster ({slot.name})"), _held(slot):
+        cleanup.end(slot)
+        # An `up` of this checkout that waits for the lock must find the place given back.
         with folders.locked(folders.state() / "slots.lock", "giving the cluster's place back"):
             taken = slots.read(_registry())
             taken.pop(slot.number, None)
             slots.save(_registry(), taken)
-    description.forget()
+        description.forget()
 
 
 def down_if_root() -> None:

@@ -212,6 +212,12 @@ def test_a_pod_that_ended_without_a_word_says_where_to_look() -> None:
     assert "kubectl get events --field-selector involvedObject.name=" in found.message
 
 
+def test_the_name_of_a_pod_tells_nothing_of_its_disk() -> None:
+    ended = pod("Succeeded")
+    ended["metadata"]["name"] = "count-inodes-11111111-g1"
+    assert sandbox_condition(ended).reason is Reason.EVICTED
+
+
 def test_a_pod_that_ended_with_its_node_says_so() -> None:
     gone = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
             "message": "PodGC: node no longer exists"}  # fmt: skip

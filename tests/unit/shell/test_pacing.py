@@ -29,7 +29,7 @@ def test_a_few_begin_at_once() -> None:
     assert moments == [0.0] * BURST
 
 
-def test_two_hundred_begin_within_six_seconds_and_no_second_sees_more_than_its_share() -> None:
+def test_two_hundred_begin_within_seven_seconds_and_no_second_sees_more_than_its_share() -> None:
     moments: list[float] = []
 
     async def story() -> None:
@@ -38,7 +38,7 @@ def test_two_hundred_begin_within_six_seconds_and_no_second_sees_more_than_its_s
 
     run(story())
     assert len(moments) == 200
-    assert max(moments) < 6.0
+    assert max(moments) < 7.0
     assert densest(moments) <= BURST + PER_SECOND
 
 
