@@ -21,6 +21,7 @@ from ratchet.edges.kube import Kube
 from tests.cluster import Cluster, current
 from tests.contract.journal_homes import ClusterHome
 from tests.e2e.conftest import connect
+from tests.e2e.crds import install_crds
 from tests.e2e.journals.shapes import SHAPES, played
 from tests.e2e.kubectl import Kubectl
 
@@ -62,6 +63,7 @@ async def _namespace(api: Kube) -> AsyncIterator[str]:
 async def main(wanted: list[str]) -> None:
     """Save the shapes that are named, or all."""
     cluster = current()
+    install_crds(cluster)
     async with await connect(cluster) as api:
         for name in wanted or SHAPES:
             print(await save(cluster, api, name))
