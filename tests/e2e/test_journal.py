@@ -318,6 +318,8 @@ async def test_what_only_another_task_could_mend_fails_the_task(home: ClusterHom
     status = (await home.get(task))["status"]
     assert (status["phase"], status["reason"]) == ("Failed", "ConfigInvalid")
     assert "rename one of the two" in status["message"]
+    assert status["completionTime"] == "2026-03-01T12:00:00Z"
+    assert {c["type"]: c["status"] for c in status["conditions"]}["Finished"] == "True"
 
 
 @pytest.fixture
@@ -350,8 +352,6 @@ async def test_an_endpoint_of_another_namespace_is_waited_for_until_it_is_shared
     await home.api.request("PATCH", path, shared, content_type=kube.MERGE_PATCH)
     await claimed(home, task)
     assert (await home.get(task))["status"]["endpoint"] == f"{elsewhere}/big"
-    assert status["completionTime"] == "2026-03-01T12:00:00Z"
-    assert {c["type"]: c["status"] for c in status["conditions"]}["Finished"] == "True"
 
 
 # --- a server that is away, and writes that arrive late -------------------------------------------

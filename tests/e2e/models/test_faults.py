@@ -116,7 +116,7 @@ CASES = (
         phase="Failed", reason="ModelUnreachable", verdicts=(), lost=1, task=ONE_TRY,
     ),
     Case(
-        "fallback", (GOOD,), attempt=2, by="elsewhere",
+        "fallback", (GOOD,), attempt=2, lost=1, by="elsewhere",
         endpoint={"url": "http://127.0.0.1:9/v1"},
         task={
             "retryPolicy": {"model": {"attempts": 1}},
