@@ -1,5 +1,8 @@
 """What the HTTP calls of a turn cost a process that does nothing else: `python -m ...floor`.
 
+They are made as under the load: by as many callers as the model has places, spread over its latency.
+The same calls without a pause cost less, since nothing of the process leaves the caches between two.
+
 Input on stdin: where the API server and the model are, and what a turn sends. Output: one number,
 ms of user and system time for one round of the four calls.
 """
@@ -14,16 +17,19 @@ from dataclasses import asdict, dataclass
 
 from benchmarks.bare import Call, api_server, session_at
 
-WARM_UP, ROUNDS = 20, 200
+WARM_UP, ROUNDS = 2, 10
+"""Of each caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """The four calls of a turn; `NUMBER` in path and body becomes the round's number."""
+    """The four calls of a turn; `NUMBER` in path and body becomes a number of its own each time."""
 
     kubeconfig: str
     context: str
     model_url: str
+    callers: int
+    latency_s: float
     writes: tuple[Call, ...]
     ask: Call
 
@@ -39,18 +45,22 @@ class Bare:
 
 async def cpu_ms(bare: Bare) -> float:
     """The mean of all rounds but the first ones."""
-    begun = 0.0
     async with (
         api_server(bare.kubeconfig, bare.context) as api,
         session_at(bare.model_url.rstrip("/") + "/") as model,
     ):
-        for number in range(WARM_UP + ROUNDS):
-            if number == WARM_UP:
-                begun = time.process_time()
-            for call in bare.writes:
-                await call.send(api, number)
-            await bare.ask.send(model, number)
-        return 1000 * (time.process_time() - begun) / ROUNDS
+
+        async def rounds(caller: int, first: int, many: int) -> None:
+            await asyncio.sleep(caller * bare.latency_s / bare.callers)
+            for number in range(first, first + many):
+                await bare.ask.send(model, number)
+                for call in bare.writes:
+                    await call.send(api, caller * (WARM_UP + ROUNDS) + number)
+
+        await asyncio.gather(*(rounds(caller, 0, WARM_UP) for caller in range(bare.callers)))
+        begun = time.process_time()
+        await asyncio.gather(*(rounds(caller, WARM_UP, ROUNDS) for caller in range(bare.callers)))
+        return 1000 * (time.process_time() - begun) / (bare.callers * ROUNDS)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,6 @@ async def measure(cluster: Cluster, folder: Path, tasks: int, slots: int = SLOTS
         api = await stack.enter_async_context(api_server(cluster.kubeconfig, cluster.context))
         options = ("--slots", str(slots), "--latency", str(LATENCY_S))
         url = await stack.enter_async_context(model(folder, _script(), *options))
-        at_once = await stack.enter_async_context(model(folder, _script(forever=True)))
         fake = await stack.enter_async_context(session_at(f"{url}/"))
         stage = await stack.enter_async_context(set_up(cluster, api))
         capacity = {"requests": slots}
@@ -58,7 +57,7 @@ async def measure(cluster: Cluster, folder: Path, tasks: int, slots: int = SLOTS
             samples = await _until_all_ended(stage, operator, tasks, slots)
             memory = peak_mib(operator)
         seen = json.loads(await get(fake, "fake/requests"))
-        floor_ms = await _floor(cluster, stage, at_once)
+        floor_ms = await _floor(cluster, stage, url, slots)
     good = [Span(s["arrived"], s["left"]) for s in _requests(seen) if s["status"] == 200]
     refused = sum(s["status"] in (429, 503) for s in _requests(seen))
     if len(good) < tasks * TURNS:
@@ -81,12 +80,11 @@ async def measure(cluster: Cluster, folder: Path, tasks: int, slots: int = SLOTS
     )
 
 
-def _script(*, forever: bool = False) -> str:
-    """Calls of the no-op, then the end; or calls for ever, for the floor."""
-    repeat = 1_000_000 if forever else TURNS - 1
+def _script() -> str:
+    """Calls of the no-op, then the end."""
     finish = {"name": "finish", "arguments": {"summary": "done"}}
     turns = [
-        {"reply": {"tool_calls": [NO_OP]}, "repeat": repeat},
+        {"reply": {"tool_calls": [NO_OP]}, "repeat": TURNS - 1},
         {"reply": {"tool_calls": [finish]}},
     ]
     return json.dumps({"conversations": [{"name": "load", "turns": turns}]})
@@ -150,9 +148,9 @@ def _requests(seen: Any) -> list[dict[str, Any]]:
     return found
 
 
-async def _floor(cluster: Cluster, stage: Stage, model_url: str) -> float:
+async def _floor(cluster: Cluster, stage: Stage, model_url: str, slots: int) -> float:
     """CPU of a process that makes the calls of a turn and nothing else, in ms a turn."""
-    bare = await _bare(cluster, stage, model_url)
+    bare = await _bare(cluster, stage, model_url, slots)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.load.floor",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -164,7 +162,7 @@ async def _floor(cluster: Cluster, stage: Stage, model_url: str) -> float:
     return float(out)
 
 
-async def _bare(cluster: Cluster, stage: Stage, model_url: str) -> Bare:
+async def _bare(cluster: Cluster, stage: Stage, model_url: str, slots: int) -> Bare:
     """The calls of a middle turn of an ended task, again: a record, its results, a status, a request."""
     task = await stage.task("load-000")
     turn = await stage.turn(task, TURNS // 2)
@@ -187,4 +185,4 @@ async def _bare(cluster: Cluster, stage: Stage, model_url: str) -> Bare:
     tools = [tool.for_model() for tool in CATALOGUE.values()]
     request = json.dumps({"model": "fake", "messages": messages, "tools": tools})
     ask = Call("POST", "v1/chat/completions", request, {"Content-Type": "application/json"})
-    return Bare(cluster.kubeconfig, cluster.context, model_url, writes, ask)
+    return Bare(cluster.kubeconfig, cluster.context, model_url, slots, LATENCY_S, writes, ask)
