@@ -321,7 +321,6 @@ class EndpointReason(StrEnum):
     SECRET_NOT_FOUND = "SecretNotFound"
     CA_INVALID = "CAInvalid"
     BREAKER_OPEN = "BreakerOpen"
-    FALLBACK_LOOP = "FallbackLoop"
     CONFIG_INVALID = "ConfigInvalid"
     PLACES_FREE = "PlacesFree"
     PLACES_TAKEN = "PlacesTaken"
@@ -350,7 +349,6 @@ ENDPOINT_REASONS: Final[Mapping[EndpointReason, str]] = MappingProxyType(
         EndpointReason.BREAKER_OPEN: (
             "Requests failed in a row; the endpoint is left alone for a while, then tried with one."
         ),
-        EndpointReason.FALLBACK_LOOP: "The fallbacks of the endpoint lead back to it.",
         EndpointReason.CONFIG_INVALID: "The fields of the endpoint do not fit together.",
         EndpointReason.PLACES_FREE: "A request would be sent at once.",
         EndpointReason.PLACES_TAKEN: "All places of the endpoint's capacity are taken.",

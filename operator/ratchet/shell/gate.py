@@ -19,7 +19,7 @@ from ratchet.ports import Answered, Away, Clock, EndpointRef, Permit, Ticket, To
 TELL_FIRST_S = 1.0
 """A ticket that waits less is told nothing: its task would show that it is queued at each turn."""
 TELL_AGAIN_S = 15.0
-TELLINGS_PER_SECOND = 5
+TELLINGS_PER_SECOND = 10
 """At an endpoint, beyond the first ones: each may be a write of a task's status."""
 
 How = Answered | ModelFailure | None
