@@ -212,7 +212,8 @@ class History:
         text, size = self.last + reply, _size(reply)
         usage, counted = turn.reply.usage, self.counted
         if usage.prompt and turn.reply.endpoint == view.endpoint:
-            # No token has less than a byte: a count that says so is none of this text.
+            # No token has less than a byte, but for images, whose bytes here are three to a token of
+            # their estimate: a count that is larger is none of this conversation.
             prompt = min(usage.prompt, self.load.size)
             said = min(max(0, usage.completion - usage.reasoning), size)
             load, counted = Load(0, self.load.size + size, prompt + said), turn.number

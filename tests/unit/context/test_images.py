@@ -161,6 +161,15 @@ def test_a_count_of_the_server_replaces_the_estimate_of_images() -> None:
     assert 1500 < after.load.estimate < 1700
 
 
+def test_a_count_of_up_to_three_times_the_estimate_of_an_image_is_believed() -> None:
+    config = shown(131_072, DRAWING)
+    (asked,) = play(config, [Said()])
+    for count, believed in ((12_000, True), (100_000, False)):
+        reply = replace(asked.turn.reply, usage=Usage(count, 0, 20))
+        after = asked.history.after(replace(asked.turn, reply=reply))
+        assert (after.load.tokens == count + 20) is believed
+
+
 def test_images_leave_less_of_the_window_to_old_output() -> None:
     story = [LONG] * 8
     *_, plain = play(configured(32_768), story)
