@@ -34,6 +34,16 @@ async def test_a_wrong_request_is_refused_as_recorded(name: str, server: Server)
         assert without_numbers(line) == without_numbers(wanted_line)
 
 
+@recorded("chat/content_image_part", "endpoints/model_info")
+async def test_a_model_of_text_refuses_an_image_and_says_so(server: Server) -> None:
+    if (await server.get("/model_info")).json["has_image_understanding"]:
+        pytest.skip("needs a server of a model that takes no images")
+    wanted = recording("chat/content_image_part")["response"]
+    answer = await server.send(recording("chat/content_image_part")["request"])
+    assert answer.status == wanted["status"] == 400
+    assert answer.json == wanted["body"]
+
+
 @recorded("errors/context_too_long")
 async def test_a_prompt_longer_than_the_context_is_a_400_that_says_so(server: Server) -> None:
     wanted = recording("errors/context_too_long")["response"]

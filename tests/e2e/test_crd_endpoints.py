@@ -23,6 +23,7 @@ FULL: dict[str, Any] = {
     "caConfigMapRef": {"name": "ca", "key": "ca.crt"},
     "headers": [{"name": "X-Team", "value": "a b"}, {"name": "X-Other", "value": "c"}],
     "contextWindow": 131_072,
+    "vision": True,
     "capacity": {"requests": 8, "tokens": 400_000},
     "price": {
         "inputPerMillion": "0.4",
@@ -111,7 +112,8 @@ def test_a_port_that_no_server_has_is_refused_with_an_example(kube: Kube, url: s
         ({"model": None}, "spec.model: Required"),
         ({"model": ""}, "spec.model"),
         ({"engine": "vLLM"}, 'supported values: \\"SGLang\\"'),
-        ({"vision": True}, 'unknown field \\"spec.vision\\"'),
+        ({"hearing": True}, 'unknown field \\"spec.hearing\\"'),
+        ({"vision": "yes"}, "spec.vision"),
         ({"contextWindow": 100}, "greater than or equal to 1024"),
         ({"apiKeySecretRef": {"name": "s"}}, "spec.apiKeySecretRef.key: Required"),
         ({"caConfigMapRef": {"key": "k"}}, "spec.caConfigMapRef.name: Required"),

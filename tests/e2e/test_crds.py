@@ -20,6 +20,7 @@ pytestmark = pytest.mark.cluster
 FULL: dict[str, Any] = {
     "goal": "Fix the test.",
     "context": "It is a small project.",
+    "contextImages": [{"mediaType": "image/png", "data": "iVBORw0KGgo="}],
     "files": [
         {"path": "src/a.py", "content": "1"},
         {"path": "b", "configMapKeyRef": {"name": "c", "key": "k"}, "mode": "0755"},
@@ -61,6 +62,7 @@ FULL: dict[str, Any] = {
 }
 OTHER: dict[str, Any] = {
     "context": "It is a large project.",
+    "contextImages": [{"mediaType": "image/gif", "data": "R0lGODlh"}],
     "files": [{"path": "src/a.py", "content": "2"}],
     "git": {"url": "ssh://git@git.example.com:2222/team/project.git"},
     "profileRef": {"name": "p2"},
@@ -97,6 +99,25 @@ WRONG_EGRESS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+PNG = {"mediaType": "image/png", "data": "iVBORw0KGgo="}
+WRONG_IMAGES: list[tuple[list[dict[str, str]], str]] = [
+    ([PNG] * 9, "must have at most 8 items"),
+    ([{"data": PNG["data"]}], "spec.contextImages[0].mediaType: Required"),
+    ([{"mediaType": "image/png"}], "spec.contextImages[0].data: Required"),
+    ([{**PNG, "mediaType": "image/svg+xml"}], 'supported values: \\"image/png\\"'),
+    ([PNG, {**PNG, "name": "a"}], 'unknown field \\"spec.contextImages[1].name\\"'),
+    *(
+        ([PNG, {**PNG, "data": data}], "data is not base64: give the bytes of the image as")
+        for data in (
+            "iVBORw0KGgo",
+            "iVBO\nRw0KGgo=",
+            "iVBORw0KGgo=AAA=",
+            "iVBORw0K====",
+            "data:image/png;base64,iVBORw0KGgo=",
+            "äöüß",
+        )
+    ),
+]
 WRONG_ROUTING: list[tuple[dict[str, Any], str]] = [
     ({"limits": {"cost": cost}}, sentence)
     for cost, sentence in (
@@ -382,6 +403,7 @@ def test_priority_is_added_changed_and_removed_at_any_time(kube: Kube) -> None:
         ({"goal": "x", "priority": 1001}, "should be less than or equal to 1000"),
         ({"goal": "x", "priority": -1001}, "should be greater than or equal to -1000"),
         *(({"goal": "x", **wrong}, sentence) for wrong, sentence in WRONG_ROUTING),
+        *(({"goal": "x", "contextImages": wrong}, sentence) for wrong, sentence in WRONG_IMAGES),
     ],
 )
 def test_a_task_that_does_not_fit_is_refused(
@@ -429,6 +451,14 @@ def test_goal_context_and_files_have_200_kib_together_and_not_a_byte_more(kube: 
     kube.task({**spec, "files": files_of(room)}, dry_run="All")
     answer = kube.try_task({**spec, "files": files_of(room + 1)})
     assert "more than 204800 bytes (200 KiB) together" in answer and "ConfigMap" in answer
+
+
+def test_images_share_the_200_kib_of_goal_context_and_files(kube: Kube) -> None:
+    images = [{**PNG, "data": "A" * 25_596}] * 8
+    left = 200 * 1024 - 8 * 25_596
+    kube.task({"goal": "g" * left, "contextImages": images}, dry_run="All")
+    answer = kube.try_task({"goal": "g" * (left + 1), "contextImages": images})
+    assert "more than 204800 bytes (200 KiB) together" in answer and "smaller" in answer
 
 
 def test_it_is_bytes_that_count_not_characters(kube: Kube) -> None:

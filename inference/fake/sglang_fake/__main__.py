@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="as SGLANG_FORWARD_UNKNOWN_TOOLS=1: pass on calls of tools that were not offered",
     )
+    p.add_argument("--vision", action="store_true", help="be a model that takes images")
     p.add_argument("--no-cache-report", action="store_true", help="leave cached tokens out")
     p.add_argument("--disconnect-poll-s", type=float, default=_DEFAULT.disconnect_poll_s)
     p.add_argument("--health-delay-s", type=float, default=_DEFAULT.health_delay_s)
@@ -94,6 +95,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         admin_api_key=args.admin_api_key,
         strict=not args.no_strict,
         forward_unknown_tools=args.forward_unknown_tools,
+        vision=args.vision,
         cache_report=not args.no_cache_report,
         disconnect_poll_s=args.disconnect_poll_s,
         health_delay_s=args.health_delay_s,

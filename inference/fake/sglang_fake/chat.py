@@ -151,12 +151,12 @@ class Chat:
         seen.rid = str(body.get("rid") or uuid.uuid4().hex)
         seen.cache_salt = body.get("cache_salt")
         seen.body = body if self._settings.keep_bodies else None
-        validate.check_body(body)
+        validate.check_body(body, self._settings.vision)
         seen.streams = validate.streams(body)
         seen.messages, seen.digest = len(body["messages"]), digest_of(body)
         if self._settings.strict and (hole := validate.strict_problem(body["messages"])):
             raise wire.bad_request(f"Strict mode of the fake: {hole}.", "FakeStrict")
-        prompt = max(1, len(raw) // 4)
+        prompt = max(1, validate.prompt_tokens(body, len(raw)))
         limit, context = validate.max_tokens(body), self._settings.context_length
         validate.check_length(prompt, limit, context, self._settings.max_total_tokens)
         asked = validate.asked(body, seen.rid, seen.key)

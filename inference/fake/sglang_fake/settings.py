@@ -27,7 +27,8 @@ class Settings:
 
     `strict` is stricter than SGLang (see validate.strict_problem). `forward_unknown_tools` is
     SGLang's SGLANG_FORWARD_UNKNOWN_TOOLS=1: without it, a call of a tool that was not offered is
-    dropped. `keep_bodies` keeps every request's body in memory, for tests.
+    dropped. `vision` is a model that takes images. `keep_bodies` keeps every request's body in
+    memory, for tests.
     """
 
     model: str = "fake-model"
@@ -41,6 +42,7 @@ class Settings:
     strict: bool = True
     tool_call_parser: ToolCallParser = ToolCallParser.MISTRAL
     forward_unknown_tools: bool = False
+    vision: bool = False
     cache_report: bool = True
     health_generation: bool = True
     disconnect_poll_s: float = 4.0

@@ -22,6 +22,8 @@ from sglang_fake.wire import Refused, bad_request, error_body, invalid
 _ROLES = ("system", "user", "assistant", "tool", "function", "developer", "latest_reminder", "root")
 _KNOWN_ROLES = frozenset(_ROLES)
 _NO_LONGER_SHOWN = re.compile(r"Turns 1 to (\d+) of this task are no longer shown")
+IMAGE_TOKENS = 1024
+"""What an image takes here, whatever its size."""
 Body = dict[str, Any]
 
 
@@ -67,9 +69,9 @@ def _missing(loc: tuple[str | int, ...], found: object) -> dict[str, Any]:
     return {"type": "missing", "loc": loc, "msg": "Field required", "input": found}
 
 
-def check_body(body: Body) -> None:
-    """SGLang's checks of fields and values. Raises Refused."""
-    _check_messages(body)
+def check_body(body: Body, vision: bool = False) -> None:
+    """SGLang's checks of fields and values. Raises Refused. `vision`: the model takes images."""
+    _check_messages(body, ("text", "image_url") if vision else ("text",))
     _check_tools(body)
     _check_numbers(body)
     if body.get("n", 1) != 1:
@@ -89,7 +91,7 @@ def unsupported(what: str) -> Refused:
     return Refused(400, error_body(400, message, "FakeUnsupported"))
 
 
-def _check_messages(body: Body) -> None:
+def _check_messages(body: Body, kinds: tuple[str, ...]) -> None:
     if "messages" not in body:
         raise invalid(_missing(("body", "messages"), {**body, "tool_choice": "none"}))
     messages = body["messages"]
@@ -100,10 +102,10 @@ def _check_messages(body: Body) -> None:
     if not messages:
         raise bad_request("Messages cannot be empty.")
     for index, message in enumerate(messages):
-        _check_message(index, message)
+        _check_message(index, message, kinds)
 
 
-def _check_message(index: int, message: object) -> None:
+def _check_message(index: int, message: object, kinds: tuple[str, ...]) -> None:
     if not isinstance(message, dict) or not _known(message.get("role")):
         found = message.get("role") if isinstance(message, dict) else message
         msg = f"Value error, 'role' must be one of {_ROLES}."
@@ -112,7 +114,7 @@ def _check_message(index: int, message: object) -> None:
     content = message.get("content")
     for part in content if isinstance(content, list) else ():
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind != "text":
+        if kind not in kinds:
             raise bad_request(
                 f"Model only supports text input; received unsupported content type '{kind}'."
             )
@@ -290,8 +292,24 @@ def _left_out(messages: list[Body]) -> int:
     return int(said[-1]) if said else 0
 
 
+def prompt_tokens(body: Body, size: int) -> int:
+    """An estimate for a request of so many bytes: four to a token, but for the data of images."""
+    urls = [url for message in body["messages"] for url in _images(message.get("content"))]
+    return (size - sum(map(len, urls))) // 4 + len(urls) * IMAGE_TOKENS
+
+
+def _images(content: object) -> Iterator[str]:
+    for part in content if isinstance(content, list) else ():
+        if part.get("type") == "image_url":
+            yield _url(part.get("image_url"))
+
+
+def _url(given: object) -> str:
+    return str(given.get("url", "")) if isinstance(given, dict) else ""
+
+
 def text(message: Body) -> str:
-    """A message's content as text; parts are joined."""
+    """A message's content as text; its parts of text are joined."""
     return "".join(_texts(message.get("content")))
 
 

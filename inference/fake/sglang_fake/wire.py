@@ -171,7 +171,7 @@ def model_info(settings: Settings) -> dict[str, Any]:
         "weight_version": "default",
         "reasoning_parser": None,
         "tool_call_parser": None if parser is ToolCallParser.NONE else parser.value,
-        "has_image_understanding": False,
+        "has_image_understanding": settings.vision,
     }
 
 

@@ -19,6 +19,9 @@ from ratchet.api.base import (
     listed,
 )
 
+INLINE_MAX = 200 * 1024
+"""Bytes that goal, context, images and inline files may have together: kubectl's client-side apply
+keeps the whole object in an annotation, which ends at 262,144 bytes."""
 TURNS_MAX = 1000
 DEADLINE_MAX = 7 * 24 * 3600
 FALLBACKS_MAX = 4

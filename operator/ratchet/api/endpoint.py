@@ -204,6 +204,9 @@ class ModelEndpointSpec(Model):
     """Tokens that a request and its reply may have together, at least 1,024. Old tool results are
     left out of the request before it is full. Default: unknown; the server's refusal is waited
     for. Mutable."""
+    vision: bool | None = None
+    """Whether the model takes images: tasks with contextImages need an endpoint that says so, and a
+    fallback that does not is told without them. Default: false. Mutable."""
     capacity: Capacity | None = None
     """How much the endpoint takes at a time, from all tasks together. Default: what SGLang says,
     else no limit. Mutable; holds at once."""

@@ -19,7 +19,8 @@ from ratchet.api.endpoint import (
 )
 from ratchet.api.precedence import first, first_or
 from ratchet.core import config as core
-from ratchet.core.transcript import request
+from ratchet.core.transcript import History, request_after
+from ratchet.core.window import IMAGE_TOKENS, data_bytes
 
 ATTEMPTS: Final = 3
 REPAIRS: Final = 3
@@ -55,6 +56,7 @@ def model_config(
         ca_key=(ca.key or CA_KEY) if ca else "",
         headers=tuple((header.name, header.value) for header in spec.headers or ()),
         context_window=spec.context_window,
+        vision=spec.vision or False,
         price=_price(spec.price),
         connect_timeout_s=first_or(CONNECT_S, timeouts.connect_seconds),
         first_byte_timeout_s=timeouts.first_byte_seconds,
@@ -84,8 +86,21 @@ def _price(given: Price | None) -> core.Price | None:
 def model_problems(config: core.Config) -> tuple[str, ...]:
     """Why the endpoints cannot serve this task, in sentences; editing an endpoint mends each."""
     return (
+        *_blind(config),
         *(problem for model in config.endpoints for problem in _window(config, model)),
         *_unpriced(config),
+    )
+
+
+def _blind(config: core.Config) -> tuple[str, ...]:
+    count = len(config.images)
+    if not count or config.model.vision:
+        return ()
+    images = f"{count} images" if count > 1 else "an image"
+    return (
+        f"spec.contextImages has {images}, and ModelEndpoint {config.model.known_as}, which is asked"
+        " first, does not say that its model takes any: set vision: true on it if its model takes"
+        " images, or leave contextImages out.",
     )
 
 
@@ -98,21 +113,30 @@ def _window(config: core.Config, model: core.ModelConfig) -> tuple[str, ...]:
             f"model.maxOutputTokens ({reply}) leaves no room for the request in the contextWindow"
             f" ({window}) of ModelEndpoint {model.known_as}: lower the first or raise the second.",
         )
-    prompt = least_tokens(config)
+    prompt = least_tokens(config, model)
     if prompt + (reply or 0) < window:
         return ()
     beside = f" beside a reply of {reply} (model.maxOutputTokens)" if reply else ""
+    images = ""
+    if config.images and model.vision:
+        images = f" with images ({IMAGE_TOKENS} for each of {len(config.images)})"
     return (
-        f"goal, context, instructions and tools take about {prompt} tokens or more, which do not"
+        f"goal, context, instructions and tools{images} take about {prompt} tokens or more, which do not"
         f" fit{beside} into the contextWindow ({window}) of ModelEndpoint {model.known_as}: put"
-        " large texts into files, or use an endpoint with a larger window.",
+        f" large texts into files,{' give fewer images,' if images else ''} or use an endpoint with"
+        " a larger window.",
     )
 
 
-def least_tokens(config: core.Config) -> int:
-    """What the first request takes at the very least, in tokens."""
-    body = request(config, (), 1).body
-    return len(body.encode("utf-8", "replace")) // _BYTES_OF_TOKEN
+def least_tokens(config: core.Config, model: core.ModelConfig | None = None) -> int:
+    """What the first request to this endpoint takes at the very least, in tokens; None given is the
+    first one. Images are the exception: how many tokens a model makes of one only its server knows,
+    so each counts as much as the estimate says."""
+    model = model or config.model
+    images = config.images if model.vision else ()
+    body = request_after(config, History.of(config, model), 1, model).body
+    text = len(body.encode("utf-8", "replace")) - data_bytes(images)
+    return text // _BYTES_OF_TOKEN + len(images) * IMAGE_TOKENS
 
 
 def _unpriced(config: core.Config) -> tuple[str, ...]:

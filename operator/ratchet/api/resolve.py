@@ -24,6 +24,7 @@ from ratchet.api.common import (
 from ratchet.api.endpoint import ModelEndpoint
 from ratchet.api.endpointproblems import endpoint_problems
 from ratchet.api.git import GitSource
+from ratchet.api.images import image_problems
 from ratchet.api.modelconfig import model_config, model_problems
 from ratchet.api.policy import CONSTRAINTS_MAX, RULES_MAX, Policy, PolicyRule
 from ratchet.api.precedence import first, first_or
@@ -122,6 +123,10 @@ def resolve(
         git=_git(spec.git),
         constraints=(*(defaults.constraints or ()), *(spec.constraints or ())),
         rules=tuple(_rule(rule) for rule in (*_rules(defaults), *_rules(spec))),
+        images=tuple(
+            core.ContextImage(str(image.media_type), image.data)
+            for image in spec.context_images or ()
+        ),
     )
     lasting = _lasting(config)
     found = (*lasting, *_mendable(config, endpoints))
@@ -189,7 +194,12 @@ def _file(file: File) -> core.File:
 
 
 def _lasting(config: core.Config) -> tuple[str, ...]:
-    return (*_nested(config.files), *sandbox_problems(config.sandbox), *_size(config))
+    return (
+        *_nested(config.files),
+        *image_problems(config.images),
+        *sandbox_problems(config.sandbox),
+        *_size(config),
+    )
 
 
 def _mendable(config: core.Config, endpoints: Sequence[ModelEndpoint]) -> tuple[str, ...]:

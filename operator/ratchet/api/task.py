@@ -25,6 +25,7 @@ from ratchet.api.base import (
 )
 from ratchet.api.common import (
     DEADLINE_MAX,
+    INLINE_MAX,
     ConfigMapKeyRef,
     Limits,
     ModelChoice,
@@ -35,14 +36,13 @@ from ratchet.api.common import (
 )
 from ratchet.api.conditions import Condition, ConditionType, Phase
 from ratchet.api.git import GitSource
+from ratchet.api.images import ContextImage
 from ratchet.api.policy import Constraints, Policy
 from ratchet.core.config import Completion, UnknownPolicy
 
 GOAL_MAX = 65_536
-INLINE_MAX = 200 * 1024
-"""Bytes that goal, context and inline files may have together: kubectl's client-side apply keeps
-the whole object in an annotation, which ends at 262,144 bytes."""
 FILES_MAX = 64
+IMAGES_MAX = 8
 
 
 class FileMode(StrEnum):
@@ -87,6 +87,7 @@ class File(Model):
 _WORK = (
     "goal",
     "context",
+    "contextImages",
     "files",
     "git",
     "profileRef",
@@ -106,6 +107,7 @@ _INLINE_BYTES = (
     " + (has(self.context) ? size(bytes(self.context)) : 0)"
     " + (has(self.files)"
     " ? self.files.map(f, has(f.content) ? size(bytes(f.content)) : 0).sum() : 0)"
+    " + (has(self.contextImages) ? self.contextImages.map(i, size(i.data)).sum() : 0)"
 )
 
 
@@ -122,8 +124,9 @@ class AgentTaskSpec(Model):
         Rule(
             rule=f"{_INLINE_BYTES} <= {INLINE_MAX}",
             message=(
-                f"goal, context and the content of files have more than {INLINE_MAX} bytes (200"
-                " KiB) together: put large files into a ConfigMap and name it by configMapKeyRef"
+                "goal, context, the data of contextImages and the content of files have more than"
+                f" {INLINE_MAX} bytes (200 KiB) together: put large files into a ConfigMap and name"
+                " it by configMapKeyRef, or make images smaller"
             ),
         ),
         *immutable_rules(
@@ -141,10 +144,15 @@ class AgentTaskSpec(Model):
 
     goal: Annotated[str, chars(GOAL_MAX, least=1)]
     """What is to be done, in words, as the model reads it: 1 to 65,536 characters. Together with
-    context and inline files at most 200 KiB in UTF-8. Required. Immutable."""
+    context, images and inline files at most 200 KiB in UTF-8. Required. Immutable."""
     context: Annotated[str, chars(GOAL_MAX)] | None = None
     """What the model should know beside the goal, up to 65,536 characters. Default: none.
     Immutable."""
+    context_images: (
+        Annotated[tuple[ContextImage, ...], listed("atomic", most=IMAGES_MAX)] | None
+    ) = None
+    """Images that the model is shown with the goal, at most 8. The ModelEndpoint that is asked first
+    must have vision; a fallback without it is told how many there were. Default: none. Immutable."""
     files: Annotated[tuple[File, ...], listed("map", most=FILES_MAX, keys=("path",))] | None = None
     """Files put into the workspace before the first turn, at most 64. The workspace is a git
     repository whose first commit holds them; the result is the difference to it. Default: none.

@@ -105,6 +105,7 @@ class ModelConfig:
     first_byte_timeout_s: float | None = None
     reasoning_effort: str = ""
     vision: bool = False
+    """Whether the model takes images."""
     price: Price | None = None
     backoff_first_s: float = 1.0
     backoff_most_s: float = 60.0
@@ -214,6 +215,14 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextImage:
+    """An image that the model is shown with the goal: its bytes as base64 text."""
+
+    media_type: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
 class GitSource:
     """The repository that the workspace starts from.
 
@@ -264,6 +273,7 @@ class Config:
     constraints: tuple[str, ...] = ()
     """Rules that the model is told; `rules` are those that it cannot break."""
     rules: tuple[Rule, ...] = ()
+    images: tuple[ContextImage, ...] = ()
 
     @property
     def endpoints(self) -> tuple[ModelConfig, ...]:
@@ -310,6 +320,7 @@ class Config:
                 Rule(**{**rule, "action": RuleAction(rule["action"])})
                 for rule in raw.get("rules", [])
             ),
+            images=tuple(ContextImage(**image) for image in raw.get("images", [])),
         )
 
 
@@ -320,6 +331,7 @@ _LATER: Final = {
     "fallbacks": (),
     "constraints": (),
     "rules": (),
+    "images": (),
 }
 _LATER_MODEL: Final = {
     "namespace": "",

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from enum import IntEnum
 
-from ratchet.core.config import TRANSCRIPT_VERSION
+from ratchet.core.config import TRANSCRIPT_VERSION, ContextImage
 from ratchet.core.keys import canonical
 from ratchet.core.records import Call, Reply, Result, Turn, Verdict
 from ratchet.core.sizes import cut
@@ -62,10 +62,30 @@ class Told:
         return reply(self.turn, level) + answers(self.turn, level, self.news, version)
 
 
-def goal(text: str, gone: int = 0, news: bool = False, version: int = TRANSCRIPT_VERSION) -> str:
-    """What the task is, and what stands for its oldest turns where they are told no more."""
-    said = f"{text}\n\n{_GONE.format(turns=gone)}" if gone else text
-    return _closed([_user(said)], news, version)
+def goal(
+    text: str,
+    gone: int = 0,
+    news: bool = False,
+    version: int = TRANSCRIPT_VERSION,
+    images: tuple[ContextImage, ...] = (),
+) -> str:
+    """What the task is, and what stands for its oldest turns where they are told no more.
+
+    What joins it later comes behind the images, so that these stay in the prefix; images are
+    younger than the versions that told news otherwise.
+    """
+    note = _GONE.format(turns=gone) if gone else ""
+    if not images:
+        return _closed([_user(f"{text}\n\n{note}" if note else text)], news, version)
+    later = "\n\n".join(said for said in (note, SANDBOX_LOST if news else "") if said)
+    parts = [_text(text), *map(_image, images), *([_text(later)] if later else [])]
+    return "," + canonical({"role": "user", "content": parts})
+
+
+def no_vision(images: int) -> str:
+    """What stands for so many images where the model takes none."""
+    given = "1 image was" if images == 1 else f"{images} images were"
+    return f"[{given} given, which this model cannot take]"
 
 
 def reply(turn: Turn, level: Level = Level.WHOLE) -> str:
@@ -160,3 +180,12 @@ def _closed(messages: list[dict[str, object]], news: bool, version: int) -> str:
 
 def _user(text: str) -> dict[str, object]:
     return {"role": "user", "content": text}
+
+
+def _text(text: str) -> dict[str, object]:
+    return {"type": "text", "text": text}
+
+
+def _image(image: ContextImage) -> dict[str, object]:
+    url = f"data:{image.media_type};base64,{image.data}"
+    return {"type": "image_url", "image_url": {"url": url}}

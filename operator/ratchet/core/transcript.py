@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from ratchet.core import telling, window
-from ratchet.core.config import Config, ModelConfig
+from ratchet.core.config import Config, ContextImage, ModelConfig
 from ratchet.core.keys import canonical
 from ratchet.core.records import Turn
 from ratchet.core.telling import NUDGE, SANDBOX_LOST, Level, Told, render
@@ -67,6 +67,8 @@ class View:
     """As records name it."""
     opening: str
     goal: str
+    images: tuple[ContextImage, ...]
+    """Those that the endpoint is sent: none where its model takes none."""
     closing: str
     version: int
     reply_tokens: int
@@ -75,10 +77,12 @@ class View:
     @classmethod
     def of(cls, config: Config, model: ModelConfig) -> View:
         elides = config.transcript_version >= 2
+        images = config.images if model.vision else ()
         return cls(
             endpoint=model.known_as,
             opening='{"messages":[' + canonical({"role": "system", "content": _system(config)}),
-            goal=_goal(config),
+            goal=_goal(config, without=len(config.images) - len(images)),
+            images=images,
             closing="]," + _closing(model, config.tools, config.tools_version),
             version=config.transcript_version,
             reply_tokens=window.reply_room(model),
@@ -87,7 +91,13 @@ class View:
 
     def first(self, gone: int = 0, news: bool = False) -> str:
         """The user's message."""
-        return telling.goal(self.goal, gone, news, self.version)
+        return telling.goal(self.goal, gone, news, self.version, self.images)
+
+    @property
+    def size(self) -> int:
+        """Bytes of a request before the first turn, as `Load` counts them."""
+        text = _size(self.opening) + _size(self.first()) + _size(self.closing)
+        return text - window.data_bytes(self.images) + window.image_bytes(self.images)
 
     def note(self, gone: int) -> int:
         """Bytes of what stands for so many turns that are told no more."""
@@ -145,9 +155,8 @@ class History:
     def of(cls, config: Config, model: ModelConfig | None = None) -> History:
         """The conversation before the first turn, for this endpoint; none given is the first one."""
         view = View.of(config, model or config.model)
-        goal = view.first()
-        load = Load(rest=_size(view.opening) + _size(goal) + _size(view.closing))
-        return cls(view=view, last=goal, load=load, prefix=Prefix(view.opening))
+        load = Load(rest=view.size)
+        return cls(view=view, last=view.first(), load=load, prefix=Prefix(view.opening))
 
     def after(self, turn: Turn) -> History:
         """The history with the next complete turn."""
@@ -203,7 +212,8 @@ class History:
         text, size = self.last + reply, _size(reply)
         usage, counted = turn.reply.usage, self.counted
         if usage.prompt and turn.reply.endpoint == view.endpoint:
-            # No token has less than a byte: a count that says so is none of this text.
+            # No token has less than a byte, but for images, whose bytes here are three to a token of
+            # their estimate: a count that is larger is none of this conversation.
             prompt = min(usage.prompt, self.load.size)
             said = min(max(0, usage.completion - usage.reasoning), size)
             load, counted = Load(0, self.load.size + size, prompt + said), turn.number
@@ -318,13 +328,16 @@ def _system(config: Config) -> str:
     return "\n\n".join(parts)
 
 
-def _goal(config: Config) -> str:
+def _goal(config: Config, without: int = 0) -> str:
+    """The text of the first message. `without`: how many images it is told without."""
     parts = [config.goal]
     if config.context:
         parts.append(f"Context:\n{config.context}")
     if config.files:
         names = "\n".join(f"- {file.path}" for file in config.files)
         parts.append(f"Files in the workspace:\n{names}")
+    if without:
+        parts.append(telling.no_vision(without))
     return "\n\n".join(parts)
 
 

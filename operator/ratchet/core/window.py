@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ratchet.core.config import ModelConfig
+from ratchet.core.config import ContextImage, ModelConfig
 from ratchet.core.telling import Level
 
 BYTES_PER_TOKEN = 3
 """Of text that no server has counted yet: a little less than what code and English have."""
+IMAGE_TOKENS = 4160
+"""Of an image that no server has counted yet: the most that Mistral's models make of one. Pixtral
+12B scales images down to 1,024 pixels and cuts them into patches of 16, which gives 64 rows of 64
+tokens and a break each (https://huggingface.co/mistral-community/pixtral-12b, config.json and
+processor_config.json). Mistral Small 3.1 and later take 1,540 pixels in patches of 14, of which
+2 x 2 are one token: 55 rows of 55 and a break, 3,080 (spatial_merge_size in the same files of
+https://huggingface.co/mistralai/Mistral-Small-3.1-24B-Instruct-2503)."""
 KEPT = 3
 """Newest turns of which nothing is left out while they fit."""
 MAX_ROOM = 4096
@@ -24,7 +31,10 @@ SQUEEZES = (0, 1, 2)
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The size of a request: `counted` bytes that the server counted as `tokens`, and the `rest`."""
+    """The size of a request: `counted` bytes that the server counted as `tokens`, and the `rest`.
+
+    An image has as many bytes here as text of its tokens has, whatever its own are.
+    """
 
     rest: int = 0
     counted: int = 0
@@ -85,6 +95,16 @@ class Elision:
 def tokens_of(size: int) -> int:
     """An estimate for so many bytes that no server has counted."""
     return -(-size // BYTES_PER_TOKEN)
+
+
+def image_bytes(images: Sequence[ContextImage]) -> int:
+    """Bytes of text that would take as many tokens as these images."""
+    return len(images) * IMAGE_TOKENS * BYTES_PER_TOKEN
+
+
+def data_bytes(images: Sequence[ContextImage]) -> int:
+    """Bytes of these images in a request, of which no token is made."""
+    return sum(len(image.data) for image in images)
 
 
 def reply_room(model: ModelConfig) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ratchet.core import events as e
 from ratchet.core.conditions import Phase, Reason
-from ratchet.core.config import Config, Limits, ModelConfig, Price
+from ratchet.core.config import Config, ContextImage, Limits, ModelConfig, Price
 from ratchet.core.cost import cost, lost_cost, turn_cost
 from ratchet.core.facts import Receipt
 from ratchet.core.records import Outcome
@@ -68,6 +68,32 @@ async def test_an_endpoint_that_is_down_is_tried_as_often_as_it_says_then_the_fa
     assert [turn.reply.endpoint for turn in world.turns] == ["shared/backup"] * 2
     assert '"model":"m2"' in world.asked()[2]
     spend_is_counted(world)
+
+
+@virtual
+async def test_a_fallback_without_vision_is_asked_without_the_images() -> None:
+    config = replace(two(model_vision=True), images=(ContextImage("image/png", "iVBORw0KGgo="),))
+    world = World(calls(BASH), FINISHED, config=config)
+    world.model.down = {"default": NO_KEY}
+    await world.run_to_end()
+    assert world.end.reason == Reason.FINISHED
+    sent = [(r.config.endpoint, "iVBORw0KGgo=" in r.body) for r in world.model.seen]
+    assert sent == [("default", True), ("backup", False)] * 2
+    assert "[1 image was given, which this model cannot take]" in world.asked()[1]
+    spend_is_counted(world)
+
+
+@virtual
+async def test_a_task_with_images_that_is_taken_over_asks_with_the_same_bytes() -> None:
+    config = replace(
+        configured(model_vision=True), images=(ContextImage("image/png", "iVBORw0KGgo="),)
+    )
+    world = World(calls(BASH), FINISHED, config=config)
+    world.on("ask", BEFORE, world.kill, skip=1)
+    await world.run_to_end()
+    assert world.end.reason == Reason.FINISHED
+    assert all("data:image/png;base64,iVBORw0KGgo=" in body for body in world.asked())
+    assert len(set(world.asked())) == 2
 
 
 @virtual

@@ -176,6 +176,28 @@ async def test_what_an_edit_of_the_endpoint_mends_is_waited_for(place: Place) ->
     assert "contextWindow (1024) of ModelEndpoint default" in told
 
 
+PNG = {"mediaType": "image/png", "data": "iVBORw0KGgo="}
+
+
+async def test_a_task_with_images_waits_for_an_endpoint_with_vision(place: Place) -> None:
+    place.endpoint("default")
+    told = await waits(place, Reason.CONFIG_INVALID, contextImages=[PNG])
+    assert "ModelEndpoint default" in told and "set vision: true on it" in told
+    place.endpoint("default", vision=True)
+    config = await begun(place, contextImages=[PNG])
+    assert config.model.vision and [image.data for image in config.images] == ["iVBORw0KGgo="]
+
+
+async def test_an_image_that_is_none_ends_its_task(place: Place) -> None:
+    place.endpoint("default", vision=True)
+    found = await place.begin(contextImages=[PNG, {**PNG, "mediaType": "image/gif"}])
+    assert isinstance(found, Trouble)
+    assert (found.phase, found.reason) == (Phase.FAILED, Reason.CONFIG_INVALID)
+    assert found.message == (
+        "spec.contextImages[1] is image/png, not image/gif: set mediaType to image/png."
+    )
+
+
 async def test_an_endpoint_that_cannot_be_read_is_waited_for(place: Place) -> None:
     place.endpoint("default", url="no address")
     told = await waits(place, Reason.CONFIG_INVALID)

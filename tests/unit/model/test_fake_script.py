@@ -107,6 +107,44 @@ async def test_repeat_and_loop_fill_in_turn_and_key(http: aiohttp.ClientSession)
     assert content(answers[2]) == "end 3"
 
 
+PARTS = [
+    {"type": "text", "text": "Mend the page."},
+    {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "bug+" * 10_000}},
+    {"type": "text", "text": "Turns 1 to 2 of this task are no longer shown."},
+]
+
+
+async def test_a_model_with_vision_takes_images_and_matches_the_text_beside_them(
+    http: aiohttp.ClientSession,
+) -> None:
+    found = {"match": {"contains": "bug"}, "turns": turns("bug")}
+    page = {"match": {"contains": "page"}, "turns": turns("first", "second", "third")}
+    async with fake(found, page, vision=True) as server:
+        status, body = await ask(http, server, [{"role": "user", "content": PARTS}])
+    assert content((status, body)) == "third"
+    assert 1024 < body["usage"]["prompt_tokens"] < 1500
+
+
+async def test_a_model_of_text_refuses_images_in_the_recorded_words(
+    http: aiohttp.ClientSession,
+) -> None:
+    async with fake({"turns": turns("first")}) as server:
+        status, body = await ask(http, server, [{"role": "user", "content": PARTS}])
+    assert status == 400
+    assert body["message"] == (
+        "Model only supports text input; received unsupported content type 'image_url'."
+    )
+
+
+@pytest.mark.parametrize("kind", ["audio_url", None])
+async def test_a_model_with_vision_still_refuses_what_is_no_image(
+    http: aiohttp.ClientSession, kind: str | None
+) -> None:
+    async with fake({"turns": turns("first")}, vision=True) as server:
+        status, _ = await ask(http, server, [{"role": "user", "content": [{"type": kind}]}])
+    assert status == 400
+
+
 async def test_raw_arguments_go_out_as_they_are(http: aiohttp.ClientSession) -> None:
     reply = {"tool_calls": [{"name": "bash", "arguments": '{"command": '}]}
     async with fake({"turns": [{"reply": reply}]}) as server:

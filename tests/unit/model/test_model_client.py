@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
-from ratchet.core.config import Engine
+from ratchet.core.config import Config, ContextImage, Engine, ModelConfig, SandboxConfig
 from ratchet.core.keys import sha256
 from ratchet.core.replies import FailureKind, ModelFailure, RawCall, RawReply, Usage
+from ratchet.core.transcript import request
 from ratchet.edges.access import Access
 from ratchet.edges.model import ModelClient
 from ratchet.ports import JournalAway, Model
@@ -58,6 +59,23 @@ async def test_a_reply_brings_text_reasoning_calls_usage_and_model(client: Model
         usage=Usage(90, 64, 12, 3),
         model="qwen",
     )
+
+
+@pytest.mark.parametrize("vision", [True, False])
+async def test_images_are_taken_by_a_model_with_vision_and_refused_in_words_by_another(
+    client: ModelClient, vision: bool
+) -> None:
+    asked = ModelConfig("main", "http://model/v1", "m", vision=True)
+    image = ContextImage("image/png", "iVBORw0KGgo=")
+    config = Config("Mend it.", asked, SandboxConfig("debian"), tools=("bash",), images=(image,))
+    body = request(config, (), 1).body
+    async with fake({"reply": {"content": "I see."}}, vision=vision) as server:
+        answer = await client.ask(request_to(server.base_url, body))
+    if vision:
+        assert isinstance(answer, RawReply) and answer.content == "I see."
+        return
+    assert isinstance(answer, ModelFailure) and answer.kind is FailureKind.REQUEST
+    assert "Model only supports text input" in answer.message
 
 
 async def test_sglang_gets_rid_routing_key_and_cache_salt_beside_the_body(
