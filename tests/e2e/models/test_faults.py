@@ -59,6 +59,10 @@ class Case:
         return f"Case {self.name}."
 
 
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYPgPAAEDAQAIicLsAAAAAElFTkSuQmCC"
+)
+IMAGE = {"contextImages": [{"mediaType": "image/png", "data": PIXEL}]}
 ONE_TRY = {"retryPolicy": {"model": {"attempts": 1, "giveUpSeconds": 0}}}
 CASES = (
     Case("queue-full", (failing("queue_full", 2),), attempt=3, task=ONE_TRY),
@@ -123,6 +127,7 @@ CASES = (
             "model": {"endpointRef": {"name": "fallback"}, "fallbacks": [{"name": "elsewhere"}]},
         },
     ),
+    Case("image", (GOOD,), endpoint={"vision": True}, task=IMAGE),
 )  # fmt: skip
 
 
@@ -147,7 +152,7 @@ async def _begin(scene: Scene, case: Case, url: str) -> None:
 async def test_each_fault_of_a_model_has_the_outcome_that_is_written_down(
     scene: Scene, operator: OperatorProcess
 ) -> None:
-    settings = Settings(forward_unknown_tools=True)
+    settings = Settings(forward_unknown_tools=True, vision=True)
     async with FakeSGLang(_script(), settings) as fake:
         await scene.defaults(fake.base_url)
         elsewhere = {"url": fake.base_url, "model": "other", "engine": "SGLang"}
