@@ -69,6 +69,8 @@ class Settled:
 
     admitted: tuple[int, ...] = ()
     away: tuple[int, ...] = ()
+    full: tuple[int, ...] = ()
+    """Sent away too, but from an endpoint that works: it is full for longer than they wait."""
 
 
 class Wanting(Enum):
@@ -174,6 +176,9 @@ class Lane:
             for key in away:
                 self.queue.drop(key)
             return Settled(away=away)
+        full = self._impatient(now)
+        for key in full:
+            self.queue.drop(key)
         admitted: list[int] = []
         while (head := self.queue.head(now)) is not None:
             ticket = self.queue.ticket(head)
@@ -182,7 +187,7 @@ class Lane:
             self.queue.take(head)
             self._admit(head, ticket, now)
             admitted.append(head)
-        return Settled(tuple(admitted))
+        return Settled(tuple(admitted), full=full)
 
     def wakes_at(self, now: float) -> float | None:
         """When `settle` may have something to do although nothing happens; None: never."""
@@ -198,6 +203,11 @@ class Lane:
         """Until when those stay away that are sent away now."""
         terms = self.terms or Terms()
         return self.breaker.until if now < self.breaker.until else now + terms.open_s
+
+    @property
+    def full_until(self) -> float:
+        """Until when the endpoint said that it is full; long ago if it never did."""
+        return self._pause.until
 
     def hold(self, now: float) -> Hold | None:
         """Why the head of the queue waits; None if nobody does."""
@@ -222,6 +232,15 @@ class Lane:
         if state is BreakerState.HALF_OPEN and self.breaker.trying is not None:
             return now >= self.breaker.tried_at + TRIAL_PATIENCE_S
         return state is BreakerState.OPEN
+
+    def _impatient(self, now: float) -> tuple[int, ...]:
+        """Those that go elsewhere rather than wait until the endpoint is full no more."""
+        left_s = self._pause.until - now
+        if left_s <= 0:
+            return ()
+        queue = self.queue
+        patience = ((key, queue.ticket(key).patience_s) for key in queue.order(now))
+        return tuple(key for key, most_s in patience if most_s is not None and left_s > most_s)
 
     def _admit(self, key: int, ticket: Ticket, now: float) -> None:
         self._inside[key] = _Inside(ticket.tokens, now)

@@ -76,6 +76,8 @@ class EndpointAway:
     message: str
     until: datetime
     at: datetime
+    full: bool = False
+    """It works, and has said that it is full until then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ class Ticket:
     """When the task began: the older of two comes first."""
     tokens: int
     """An estimate of prompt and reply together."""
+    patience_s: float | None = None
+    """Goes elsewhere where the endpoint says that it is full for longer; None: waits however long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Away:
 
     message: str
     until: datetime
+    full: bool = False
+    """It works, and has said that it is full until then."""
 
 
 @dataclass(frozen=True, slots=True)

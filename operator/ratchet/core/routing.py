@@ -17,6 +17,8 @@ from ratchet.core.replies import FailureKind, ModelFailure
 
 WAITS_BEFORE_NEXT = 3
 """Times in a row that a full endpoint is waited for before the next one is asked."""
+PATIENCE_S = 30.0
+"""A full endpoint that says it takes longer (Retry-After) is not waited for if there is another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def failed(
         news=(before.kind, before.status) != (failure.kind, failure.status),
     )
     match failure.kind:
-        case FailureKind.WAIT if len(config.endpoints) == 1 or now.waits < WAITS_BEFORE_NEXT:
+        case FailureKind.WAIT if not _tries_next(config, route, failure, now):
             return _paused(route, model, now.waits, now.until, at, jitter)
         case FailureKind.RETRY if now.failures < model.attempts:
             return _paused(route, model, now.failures, now.until, at, jitter)
@@ -107,13 +109,31 @@ def failed(
             return _next(config, route, at, jitter)
 
 
-def away(config: Config, route: Route, message: str, until: datetime, at: datetime) -> Route | Stop:
-    """What it leads to that the endpoint is known not to serve: it is not asked, and costs nothing."""
-    before = route.standing(route.index)
-    now = replace(before, message=message, kind=None, status=None, waits=0, until=until)
-    news = before.kind is not None or not before.message
-    route = replace(_noted(route, now), since=route.since or at, news=news)
-    return _next(config, route, at, 0.0)
+def _tries_next(config: Config, route: Route, failure: ModelFailure, now: Standing) -> bool:
+    """Whether a full endpoint is left for the next one."""
+    if len(config.endpoints) == 1:
+        return False
+    patience_s, wait_s = patience(config, route.index), failure.retry_after_s or 0.0
+    return now.waits >= WAITS_BEFORE_NEXT or (patience_s is not None and wait_s > patience_s)
+
+
+def patience(config: Config, index: int) -> float | None:
+    """Seconds that this endpoint is waited for when it is full; None: as long as it takes."""
+    return PATIENCE_S if index + 1 < len(config.endpoints) else None
+
+
+def away(
+    config: Config, route: Route, message: str, until: datetime, at: datetime, *, full: bool = False
+) -> Route | Stop:
+    """What it leads to that the endpoint is known not to serve: it is not asked, and costs nothing.
+
+    `full`: it works, and has said that it is full until then.
+    """
+    before, kind = route.standing(route.index), FailureKind.WAIT if full else None
+    now = replace(before, message=message, kind=kind, status=None, waits=0, until=until)
+    news = before.kind is not kind or not before.message
+    since = None if full else route.since or at
+    return _next(config, replace(_noted(route, now), since=since, news=news), at, 0.0)
 
 
 def _noted(route: Route, standing: Standing) -> Route:

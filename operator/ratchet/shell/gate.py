@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from ratchet.core.admission import Hold, Lane, Load, Settled, Terms, Wanting
 from ratchet.core.breaker import BreakerState
@@ -198,20 +198,30 @@ class ModelGate:
             else:
                 future.set_result(_Place(self, way, key))
         if settled.away:
-            away = self._away(way)
-            for key in settled.away:
-                future = way.waiters.pop(key).future
-                if not future.cancelled():
-                    future.set_result(away)
+            message = (
+                f"The endpoint {way.endpoint} is left alone for a while, because it failed: "
+                f"{way.lane.breaker.message}"
+            )
+            until = self._time(way.lane.away_until(_now()))
+            self._send_away(way, settled.away, Away(message, until))
+        if settled.full:
+            until = self._time(way.lane.full_until)
+            message = (
+                f"The endpoint {way.endpoint} said that it is full, and is left alone until "
+                f"{until:%H:%M:%S} UTC."
+            )
+            self._send_away(way, settled.full, Away(message, until, full=True))
         return came_back
 
-    def _away(self, way: _Way) -> Away:
-        now = _now()
-        message = (
-            f"The endpoint {way.endpoint} is left alone for a while, because it failed: "
-            f"{way.lane.breaker.message}"
-        )
-        return Away(message, self._clock.now() + timedelta(seconds=way.lane.away_until(now) - now))
+    def _send_away(self, way: _Way, keys: tuple[int, ...], away: Away) -> None:
+        for key in keys:
+            future = way.waiters.pop(key).future
+            if not future.cancelled():
+                future.set_result(away)
+
+    def _time(self, at: float) -> datetime:
+        """The date of a moment of the loop's clock."""
+        return self._clock.now() + timedelta(seconds=at - _now())
 
     def _set_timer(self, way: _Way) -> None:
         at = way.lane.wakes_at(_now())

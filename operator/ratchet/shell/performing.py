@@ -17,6 +17,7 @@ from ratchet.core.facts import CallOrder
 from ratchet.core.keys import request_id
 from ratchet.core.records import End, Outcome, Turn
 from ratchet.core.replies import ModelFailure
+from ratchet.core.routing import patience
 from ratchet.core.state import State, calls_before
 from ratchet.core.status import Summary
 from ratchet.core.verdict import ArgumentCheck, judge
@@ -153,12 +154,14 @@ class Performer:
             event = e.Queued(command.turn, command.attempt, message, place, now)
             self._loop.event(event)
 
-        away = await self.places.enter(
-            command, self._loop.state().config.endpoints[command.endpoint], told
-        )
+        config = self._loop.state().config
+        patience_s = patience(config, command.endpoint)
+        model = config.endpoints[command.endpoint]
+        away = await self.places.enter(command, model, told, patience_s)
         if away is None:
             return e.Admitted(command.turn, command.attempt, command.endpoint)
-        return e.EndpointAway(command.endpoint, away.message, away.until, self._out.clock.now())
+        now = self._out.clock.now()
+        return e.EndpointAway(command.endpoint, away.message, away.until, now, away.full)
 
     async def _ask(self, command: c.Ask) -> e.Event:
         state, task = self._loop.state(), self._task

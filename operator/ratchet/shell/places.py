@@ -42,8 +42,13 @@ class Places:
         self._created = created
         self.held: Held | None = None
 
-    async def enter(self, command: c.Admit, model: ModelConfig, told: Told) -> Away | None:
-        """Wait for a place, and hold it; Away if the endpoint is known not to serve."""
+    async def enter(
+        self, command: c.Admit, model: ModelConfig, told: Told, patience_s: float | None = None
+    ) -> Away | None:
+        """Wait for a place, and hold it; Away if the endpoint is known not to serve.
+
+        `patience_s`: also if it is full for longer.
+        """
         ticket = Ticket(
             endpoint=EndpointRef(model.namespace or self._task.namespace, model.endpoint),
             task=self._task,
@@ -51,6 +56,7 @@ class Places:
             running=command.running,
             created=self._created,
             tokens=command.tokens,
+            patience_s=patience_s,
         )
         found = await self._gate.enter(ticket, told)
         if isinstance(found, Away):

@@ -17,7 +17,7 @@ from ratchet.core.facts import Receipt
 from ratchet.core.records import Outcome
 from ratchet.core.replies import FailureKind, ModelFailure, RawReply, Usage
 from ratchet.core.status import summarise
-from ratchet.fakes.clock import BEGIN
+from ratchet.fakes.clock import BEGIN, LoopClock
 from ratchet.fakes.model import calls
 from ratchet.ports import Away
 
@@ -68,6 +68,15 @@ async def test_an_endpoint_that_is_down_is_tried_as_often_as_it_says_then_the_fa
     assert [turn.reply.endpoint for turn in world.turns] == ["shared/backup"] * 2
     assert '"model":"m2"' in world.asked()[2]
     spend_is_counted(world)
+
+
+@virtual
+async def test_an_endpoint_that_is_full_for_an_hour_holds_up_no_task_that_has_a_fallback() -> None:
+    world = World(calls(BASH), FINISHED, config=two())
+    world.model.down = {"default": ModelFailure(FailureKind.WAIT, "full", 429, retry_after_s=3600)}
+    await world.run_to_end()
+    assert world.end.reason == Reason.FINISHED and asked(world)[:2] == ["default", "backup"]
+    assert LoopClock().now() < BEGIN + timedelta(minutes=1)
 
 
 @virtual

@@ -11,7 +11,7 @@ from ratchet.core.config import Config, ModelConfig
 from ratchet.core.policy import Stop
 from ratchet.core.replies import FailureKind as K
 from ratchet.core.replies import ModelFailure
-from ratchet.core.routing import FIRST, Route, away, failed, told
+from ratchet.core.routing import FIRST, Route, away, failed, patience, told
 from ratchet.fakes.clock import BEGIN
 
 from tests.unit.core.world import configured
@@ -161,6 +161,33 @@ def test_retry_after_of_a_full_endpoint_holds_for_the_next_pass_too() -> None:
         route = failed(TWO, route, fail(K.WAIT, 429, retry_after), BEGIN, 0.0)
     assert isinstance(route, Route) and (route.index, route.passes) == (0, 1)
     assert seconds(route.until) == 300
+
+
+@pytest.mark.parametrize(("retry_after_s", "index"), [(30, 0), (31, 1)])
+def test_an_endpoint_that_is_full_for_long_is_left_for_the_next(
+    retry_after_s: float, index: int
+) -> None:
+    route = failed(TWO, FIRST, fail(K.WAIT, 429, retry_after_s), BEGIN, 0.0)
+    assert isinstance(route, Route) and route.index == index
+    alone = failed(ONE, FIRST, fail(K.WAIT, 429, retry_after_s), BEGIN, 0.0)
+    assert isinstance(alone, Route) and seconds(alone.until) == retry_after_s
+
+
+def test_only_an_endpoint_with_another_behind_it_is_not_waited_for_however_long() -> None:
+    assert [patience(THREE, index) is None for index in range(3)] == [False, False, True]
+
+
+def test_an_endpoint_that_is_known_to_be_full_is_passed_over_and_nobody_gives_up_on_it() -> None:
+    config = endpoints(None, None, give_up_s=10, attempts=1)
+    route: Route | Stop = FIRST
+    for n in range(20):
+        assert isinstance(route, Route)
+        at = later(60 * n)
+        route = away(config, route, "It is full.", later(60 * n + 45), at, full=True)
+        assert isinstance(route, Route) and route.index == 1
+        route = failed(config, route, fail(K.RETRY), at, 0.0)
+    assert isinstance(route, Route) and (route.index, route.passes) == (0, 20)
+    assert said(route, config)[0] is Reason.MODEL_BUSY
 
 
 def test_endpoints_that_fail_too_long_end_the_task_and_the_last_try_is_at_the_end() -> None:

@@ -205,6 +205,31 @@ async def test_a_pause_ends_by_itself() -> None:
 
 
 @virtual
+async def test_who_can_go_elsewhere_does_not_wait_for_an_endpoint_that_is_full_for_long() -> None:
+    gate = open_gate(Terms(requests=1))
+    one = comes(gate, ticket(1))
+    stays, goes = comes(gate, ticket(2)), comes(gate, ticket(3, patience_s=30))
+    await steps()
+    one.permit.done(failure(FailureKind.WAIT, 60))
+    await steps()
+    assert stays.got is None
+    assert goes.away.full and goes.away.until == BEGIN + timedelta(seconds=60)
+    assert goes.away.message == (
+        "The endpoint models/large said that it is full, and is left alone until 00:01:00 UTC."
+    )
+    await asyncio.sleep(29)
+    late = comes(gate, ticket(4, patience_s=30))
+    await steps()
+    assert late.away.full
+    await asyncio.sleep(2)
+    later = comes(gate, ticket(5, patience_s=30))
+    await steps()
+    assert later.got is None
+    await asyncio.sleep(30)
+    assert stays.inside and later.got is None
+
+
+@virtual
 async def test_endpoints_do_not_hold_up_one_another() -> None:
     other = EndpointRef("models", "small")
     gate = open_gate(Terms(requests=1))

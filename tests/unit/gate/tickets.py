@@ -19,6 +19,7 @@ def ticket(
     began_s: float | None = None,
     tokens: int = 1000,
     endpoint: EndpointRef = ENDPOINT,
+    patience_s: float | None = None,
 ) -> Ticket:
     """The ticket of a task; a higher number is a younger task unless `began_s` says otherwise."""
     return Ticket(
@@ -28,6 +29,7 @@ def ticket(
         running=running,
         created=BEGIN + timedelta(seconds=number if began_s is None else began_s),
         tokens=tokens,
+        patience_s=patience_s,
     )
 
 

@@ -44,10 +44,10 @@ def admission_changed(
             return replace(state, admitted=admission, queue=None) if here else state
         case e.AdmissionLapsed(turn, attempt):
             return _lapsed(state) if _is_next(state, turn, attempt) else state
-        case e.EndpointAway(index, message, until, at):
+        case e.EndpointAway(index, message, until, at, full):
             if state.request is None or index != state.route.index:
                 return state
-            found = routing.away(state.config, state.route, message, until, at)
+            found = routing.away(state.config, state.route, message, until, at, full=full)
             return _routed(replace(state, queue=None), found)
         case _:
             assert_never(event)
