@@ -198,8 +198,9 @@ class Gate(Protocol):
     async def enter(self, ticket: Ticket, told: Told) -> Permit | Away:
         """Wait for a place. At once where there is one, and then `told` is never called.
 
-        Otherwise `told` is called when the wait begins and when its reason or the place changes.
-        Away, at once or later: the endpoint is known not to serve. Cancelling leaves the queue; a
+        Otherwise `told` is called once the wait has lasted a second, and again, at times, when its
+        reason or the place has changed. Away, at once or later: the endpoint is known not to serve,
+        or to be full for longer than the ticket's patience. Cancelling leaves the queue; a
         place that was given at that very moment is given back. Never raises but when cancelled.
         """
 
