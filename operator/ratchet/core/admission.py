@@ -176,9 +176,7 @@ class Lane:
             for key in away:
                 self.queue.drop(key)
             return Settled(away=away)
-        full = self._impatient(now)
-        for key in full:
-            self.queue.drop(key)
+        full = self.queue.drop_impatient(self._pause.until - now)
         admitted: list[int] = []
         while (head := self.queue.head(now)) is not None:
             ticket = self.queue.ticket(head)
@@ -232,15 +230,6 @@ class Lane:
         if state is BreakerState.HALF_OPEN and self.breaker.trying is not None:
             return now >= self.breaker.tried_at + TRIAL_PATIENCE_S
         return state is BreakerState.OPEN
-
-    def _impatient(self, now: float) -> tuple[int, ...]:
-        """Those that go elsewhere rather than wait until the endpoint is full no more."""
-        left_s = self._pause.until - now
-        if left_s <= 0:
-            return ()
-        queue = self.queue
-        patience = ((key, queue.ticket(key).patience_s) for key in queue.order(now))
-        return tuple(key for key, most_s in patience if most_s is not None and left_s > most_s)
 
     def _admit(self, key: int, ticket: Ticket, now: float) -> None:
         self._inside[key] = _Inside(ticket.tokens, now)

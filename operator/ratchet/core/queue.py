@@ -45,9 +45,10 @@ class Queue:
 
     def __init__(self) -> None:
         self._waiting: dict[int, _Waiting] = {}
-        # Both heaps may hold entries of keys that left, or that have a better one by now.
+        # The heaps may hold entries of keys that left, or that have a better one by now.
         self._ranked: list[_Rank] = []
         self._aged: list[_Age] = []
+        self._impatient: list[tuple[float, int]] = []
         self._young: deque[int] = deque()
         """Keys that have not waited for 5 minutes yet, the one that came first in front."""
         self._taken = 0
@@ -68,17 +69,29 @@ class Queue:
         self._waiting[key] = waiting
         heapq.heappush(self._ranked, _rank(key, waiting))
         self._young.append(key)
+        if ticket.patience_s is not None:
+            heapq.heappush(self._impatient, (ticket.patience_s, key))
 
     def drop(self, key: int) -> None:
         """Let a ticket leave that got no place."""
         del self._waiting[key]
-        if len(self._ranked) > 2 * len(self._waiting) + 64:
+        if max(len(self._ranked), len(self._impatient)) > 2 * len(self._waiting) + 64:
             self._sweep()
 
     def take(self, key: int) -> None:
         """Let a ticket leave that got a place."""
         self.drop(key)
         self._taken += 1
+
+    def drop_impatient(self, wait_s: float) -> tuple[int, ...]:
+        """Let those leave that do not wait for so long, the least patient first. Returns their keys."""
+        left: list[int] = []
+        while self._impatient and self._impatient[0][0] < wait_s:
+            key = heapq.heappop(self._impatient)[1]
+            if key in self._waiting:
+                self.drop(key)
+                left.append(key)
+        return tuple(left)
 
     def head(self, now: float) -> int | None:
         """Whose turn it is; None if nobody waits."""
@@ -134,8 +147,10 @@ class Queue:
         self._ranked = [_rank(key, waiting) for key, waiting in self._waiting.items()]
         self._aged = [entry for entry in self._aged if entry[-1] in self._waiting]
         self._young = deque(key for key in self._young if key in self._waiting)
+        self._impatient = [entry for entry in self._impatient if entry[-1] in self._waiting]
         heapq.heapify(self._ranked)
         heapq.heapify(self._aged)
+        heapq.heapify(self._impatient)
 
 
 def _rank(key: int, waiting: _Waiting) -> _Rank:

@@ -20,6 +20,25 @@ def taken(queue: Queue, now: float) -> list[int]:
     return order
 
 
+def test_who_does_not_wait_so_long_leaves_and_the_others_keep_their_order() -> None:
+    queue = Queue()
+    for key, patience_s in enumerate([None, 30, 5, 60, 30]):
+        queue.add(key, ticket(key, patience_s=patience_s), 0)
+    queue.drop(4)
+    assert queue.drop_impatient(5) == ()
+    assert queue.drop_impatient(31) == (2, 1)
+    assert queue.drop_impatient(31) == ()
+    assert taken(queue, 0) == [0, 3]
+
+
+def test_those_who_left_are_forgotten() -> None:
+    queue = Queue()
+    for key in range(1000):
+        queue.add(key, ticket(key, patience_s=30), 0)
+        queue.take(key)
+    assert len(queue._impatient) < 100
+
+
 def test_running_tasks_come_before_new_ones_and_then_priority_and_age_decide() -> None:
     queue = Queue()
     tickets = {
