@@ -88,7 +88,9 @@ class Claim:
     deadline: datetime | None
     cancel: bool
     asking: Asking | None
+    """The mark of the last request of an owner before this one, recorded since or lost with it."""
     lost_requests: int
+    """Those that the status counts; the one of `asking` is not among them."""
     sandbox: SandboxRef
     records: tuple[Record, ...]
     """The journal in order, record 0 first; as the API server returned it."""

@@ -346,42 +346,26 @@ async def test_a_stale_owner_writes_no_results_beside_a_rerun_it_does_not_know(h
 # --- the status ----------------------------------------------------------------------------------
 
 
-async def test_a_request_left_behind_is_counted_once_for_each_owner_lost(home: Home) -> None:
+async def test_the_mark_of_a_request_stays_for_the_next_owner_to_count(home: Home) -> None:
     task = await home.create()
     _, journal = await claimed(home, task)
-    asking = Asking(1, 2, "cd" * 32, tokens=500)
-    await journal.mark_asking(asking, summary())
-    assert await home.asking(task) == asking
-    second, journal = await claimed(home, task, "two")
-    assert (second.asking, second.lost_requests) == (replace(asking, lost=1), 1)
-    assert second.lost_tokens == 500
-    asking = Asking(1, 3, "cd" * 32, lost=1, tokens=700)
-    await journal.mark_asking(asking, summary(lost=1, lost_tokens=500))
-    third, _ = await claimed(home, task, "three")
-    assert (third.asking, third.lost_requests) == (replace(asking, lost=2), 2)
-    assert third.lost_tokens == 1200
-
-
-async def test_a_request_left_behind_is_not_counted_again_for_owners_that_asked_for_nothing(
-    home: Home,
-) -> None:
-    task = await home.create()
-    _, journal = await claimed(home, task)
-    asking = Asking(1, 2, "cd" * 32)
-    await journal.mark_asking(asking, summary())
-    for holder in ("two", "three", "four"):
+    asking = Asking(1, 2, "cd" * 32, lost=1, tokens=500)
+    await journal.mark_asking(asking, summary(lost=1, lost_tokens=400))
+    for holder in ("two", "three"):
         claim, _ = await claimed(home, task, holder)
-        assert (claim.asking, claim.lost_requests) == (replace(asking, lost=1), 1)
+        assert (claim.asking, claim.lost_requests, claim.lost_tokens) == (asking, 1, 400)
+    assert await home.asking(task) == asking
 
 
-async def test_a_request_whose_reply_is_recorded_is_not_lost(home: Home) -> None:
+async def test_the_mark_of_a_request_goes_with_the_summary_that_counts_it(home: Home) -> None:
     task = await home.create()
-    claim, journal = await claimed(home, task)
-    await journal.mark_asking(Asking(1, 1, "cd" * 32, tokens=500), summary())
-    await journal.append(after(claim, turn()))
-    claim, _ = await claimed(home, task, "two")
-    assert (claim.lost_requests, claim.lost_tokens) == (0, 0)
-    assert claim.asking is None or claim.asking.lost == 0
+    _, journal = await claimed(home, task)
+    await journal.mark_asking(Asking(1, 2, "cd" * 32, tokens=500), summary())
+    claim, journal = await claimed(home, task, "two")
+    await journal.summarise(replace(summary(lost=1, lost_tokens=500), attempt=3))
+    assert await home.asking(task) is None
+    claim, _ = await claimed(home, task, "three")
+    assert (claim.asking, claim.lost_requests, claim.lost_tokens) == (None, 1, 500)
 
 
 async def test_the_mark_of_a_request_goes_with_the_next_summary(home: Home) -> None:

@@ -27,7 +27,13 @@ from tests.property.cluster import AFTER_A_TAKEOVER, AFTER_THE_END, Cluster, Set
 from tests.property.disasters import Disasters
 from tests.property.plan import FINISH, SAYS, TOOLS, TORN, Plan
 from tests.property.pods import Tools
-from tests.unit.core.invariants import Broken, check_all, places_are_given_back, spend_is_counted
+from tests.unit.core.invariants import (
+    Broken,
+    check_all,
+    no_request_is_free,
+    places_are_given_back,
+    spend_is_counted,
+)
 from tests.unit.core.world import BROKEN, BUSY
 
 ENDS_WITHIN = 3_600.0
@@ -165,13 +171,11 @@ def inspect(cluster: Cluster) -> Findings:
         check_all(cluster)
         for operator in cluster.operators:
             places_are_given_back(operator.gate)
+        failed = [event.failure.kind for event in cluster.events(e.AskFailed)]
+        waits = failed.count(FailureKind.WAIT)
+        no_request_is_free(cluster, waits=waits)
         if len(cluster.operators) == 1:
-            failed = [event.failure.kind for event in cluster.events(e.AskFailed)]
-            spend_is_counted(
-                cluster,
-                waits=failed.count(FailureKind.WAIT),
-                never_came=cluster.network.never_came,
-            )
+            spend_is_counted(cluster, waits=waits, never_came=cluster.network.never_came)
     except Broken as broken:
         findings += Findings(**{broken.promise: 1}, remarks=(str(broken),))
     except AssertionError as error:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from ratchet.core.conditions import ConditionType, Phase, Reason
+from ratchet.core.conditions import TERMINAL_PHASES, ConditionType, Phase, Reason
 from ratchet.core.config import VolumeClaim
 from ratchet.core.cost import lost_cost, priced, spelled
-from ratchet.core.facts import Enforcement
+from ratchet.core.facts import Asking, Enforcement
 from ratchet.core.records import End, EndOutcome
 from ratchet.core.replies import Usage
 from ratchet.core.routing import told
@@ -60,11 +60,21 @@ class Summary:
     unknown_outcomes: int
     conditions: tuple[Condition, ...]
     result: ResultSummary | None = None
-    asks: bool = True
-    """Whether a model request may be under way; if not, no mark of one may stay in the status."""
+    attempt: int | None = 1
+    """The attempt at the next turn that may be under way, None if none may."""
     lost_tokens: int = 0
     cost: str = ""
     """Of the recorded and the lost requests; empty where no endpoint has a price."""
+
+    def awaits(self, asking: Asking) -> bool:
+        """Whether the reply to this request may still be recorded, so that its mark stays.
+
+        The mark of one that failed, or was left behind by an earlier owner, goes with the summary
+        that counts it as lost: the next owner would else count it again.
+        """
+        if self.phase in TERMINAL_PHASES or self.attempt is None:
+            return False
+        return asking.turn > self.turns and asking.attempt >= self.attempt
 
     @property
     def urgent(self) -> tuple[Phase, tuple[tuple[ConditionType, bool | None, Reason], ...]]:
@@ -91,7 +101,7 @@ def summarise(state: State, now: datetime) -> Summary:
         lost_requests=state.lost_requests,
         unknown_outcomes=tally.unknown,
         conditions=_conditions(phase, reason, message) + _network(state.sandbox),
-        asks=not _mark_is_stale(state),
+        attempt=None if _mark_is_stale(state) else state.attempt,
         lost_tokens=state.lost_tokens,
         cost=_cost(state),
         result=_result(state.end, state.config.sandbox.claim) if state.end is not None else None,

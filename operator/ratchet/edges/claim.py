@@ -12,7 +12,7 @@ condition that names the record, and nothing of the journal is touched.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -83,8 +83,7 @@ class KubeJournals:
     ) -> tuple[Claim, KubeJournal]:
         before = await self._before(task, current)
         config = await self._config(current, before.start)
-        lost = await self._left_behind(task, current)
-        fields = _owner_fields(current, config, before, holder, now, lost=lost)
+        fields = _owner_fields(current, config, before, holder, now)
         claimed = await self._become_owner(task, current, fields)
         epoch = taskstatus.epoch(claimed)
         records: tuple[Record, ...] = ()
@@ -96,7 +95,7 @@ class KubeJournals:
         records, seen = await self._fence(task, records, seen, epoch)
         if not records:
             records = (await self._start(task, Start(config, epoch)),)
-        claim = _claim(task, claimed, records, counted=lost)
+        claim = _claim(task, claimed, records)
         return claim, KubeJournal(self._api, task, claimed, seen, self._now)
 
     async def _before(self, task: TaskRef, current: Object) -> _Before:
@@ -135,16 +134,6 @@ class KubeJournals:
         if isinstance(found, Trouble):
             raise _CannotBegin(found)
         return found
-
-    async def _left_behind(self, task: TaskRef, current: Object) -> bool:
-        """Whether the last owner was lost while it asked for a turn that is not recorded.
-
-        The mark of one before it was counted when the last one came, which then asked for nothing.
-        """
-        asking = taskstatus.asking_of(current)
-        if asking is None or taskstatus.asking_epoch(current) < taskstatus.epoch(current):
-            return False
-        return await find(self._api, _record_path(task, asking.turn)) is None
 
     async def _become_owner(
         self, task: TaskRef, current: Object, fields: taskstatus.Fields
@@ -325,7 +314,7 @@ def _start_from(task: TaskRef, found: Object) -> Start:
 
 
 def _owner_fields(
-    current: Object, config: Config, before: _Before, holder: str, now: datetime, *, lost: bool
+    current: Object, config: Config, before: _Before, holder: str, now: datetime
 ) -> taskstatus.Fields:
     now = before.started or now
     fields: taskstatus.Fields = {
@@ -337,32 +326,20 @@ def _owner_fields(
         if config.active_deadline_s is not None:
             seconds = timedelta(seconds=config.active_deadline_s)
             fields["deadline"] = wire.rfc3339(now + seconds)
-    asking = taskstatus.asking_of(current)
-    if lost and asking is not None:
-        mark: Object = taskstatus.status(current)["asking"]
-        fields["asking"] = {**mark, "lost": asking.lost + 1}
-        requests, tokens = taskstatus.lost_of(current)
-        fields |= taskstatus.lost_fields(requests + 1, tokens + asking.tokens)
     return fields
 
 
-def _claim(task: TaskRef, claimed: Object, records: tuple[Record, ...], *, counted: bool) -> Claim:
+def _claim(task: TaskRef, claimed: Object, records: tuple[Record, ...]) -> Claim:
     started = taskstatus.time_of(claimed, "startTime")
     assert started is not None  # written by the claim, if not before
-    asking = taskstatus.asking_of(claimed)
     lost, lost_tokens = taskstatus.lost_of(claimed)
-    if asking is not None and any(record.number == asking.turn for record in records):
-        # The owner before us recorded the reply after all, between our look and our claim.
-        lost -= counted
-        lost_tokens -= asking.tokens if counted else 0
-        asking = replace(asking, lost=asking.lost - counted)
     return Claim(
         task=task,
         epoch=taskstatus.epoch(claimed),
         started=started,
         deadline=taskstatus.time_of(claimed, "deadline"),
         cancel=bool((claimed.get("spec") or {}).get("cancel")),
-        asking=asking,
+        asking=taskstatus.asking_of(claimed),
         lost_requests=lost,
         lost_tokens=lost_tokens,
         sandbox=taskstatus.sandbox_of(claimed),

@@ -74,11 +74,6 @@ def asking_of(task: Object) -> Asking | None:
     )
 
 
-def asking_epoch(task: Object) -> int:
-    """Epoch of the owner that marked the request which is under way; 0 if none is."""
-    return int((status(task).get("asking") or {}).get("epoch") or 0)
-
-
 def sandbox_of(task: Object) -> SandboxRef:
     """The task's current sandbox: the first one, with no ledger yet, if there never was one."""
     found = status(task).get("sandbox") or {}
@@ -136,7 +131,6 @@ def sandbox_fields(sandbox: SandboxRef) -> Fields:
 
 def summary_fields(task: TaskRef, current: Object, summary: Summary, now: datetime) -> Fields:
     """The ordinary status. `current` is the task as it is: its generation and condition times hold."""
-    ended = summary.phase in TERMINAL_PHASES
     usage = summary.usage
     fields: Fields = outlook_fields(
         current, summary.phase, summary.reason, summary.message, summary.conditions, now
@@ -157,9 +151,9 @@ def summary_fields(task: TaskRef, current: Object, summary: Summary, now: dateti
         "result": _result(task, summary.result) if summary.result else None,
     }
     fields |= lost_fields(summary.lost_requests, summary.lost_tokens)
-    asking = status(current).get("asking")
-    if asking and (ended or not summary.asks or asking["turn"] <= summary.turns):
-        fields["asking"] = None  # that turn is recorded or will never be, or nobody asks just now
+    asking = asking_of(current)
+    if asking is not None and not summary.awaits(asking):
+        fields["asking"] = None
     return fields
 
 

@@ -61,8 +61,6 @@ class StoredTask:
     started: datetime | None = None
     deadline: datetime | None = None
     asking: Asking | None = None
-    asking_epoch: int = 0
-    """Of the owner that wrote `asking`."""
     lost_requests: int = 0
     lost_tokens: int = 0
     sandbox: SandboxRef = field(default_factory=SandboxRef)
@@ -142,9 +140,7 @@ class FakeJournals:
     ) -> tuple[Claim, dict[int, int]]:
         """The claim, and the versions of the turns that may still be written."""
         began = 0 in task.records
-        asked = task.asking is not None and task.asking.turn not in task.records
-        lost = asked and task.asking_epoch == task.epoch
-        claim = await _become_owner(task, holder, now, lost=lost)
+        claim = await _become_owner(task, holder, now)
         records: tuple[Record, ...] = ()
         seen: dict[int, int] = {}
         if began or claim.epoch > 1:
@@ -153,7 +149,7 @@ class FakeJournals:
             for number, version in seen.items():
                 fence = _request(partial(_fence, task, number, version))
                 seen[number] = await step(Point.CLAIM_FENCE, fence, JournalAway)
-        return _with_records(claim, records or (await _start(task, claim.epoch),), lost), seen
+        return replace(claim, records=records or (await _start(task, claim.epoch),)), seen
 
 
 class FakeJournal:
@@ -218,7 +214,7 @@ class FakeJournal:
         await self._faults("mark_asking", Stage.BEFORE)
         task = self._ours()
         _summarise(task, summary)
-        task.asking, task.asking_epoch = asking, task.epoch
+        task.asking = asking
         await self._faults("mark_asking", Stage.AFTER)
 
     async def set_sandbox(self, sandbox: SandboxRef) -> None:
@@ -288,14 +284,14 @@ def _request(act: Callable[[], T]) -> Callable[[], Awaitable[T]]:
     return send
 
 
-async def _become_owner(task: StoredTask, holder: str, now: datetime, *, lost: bool) -> Claim:
+async def _become_owner(task: StoredTask, holder: str, now: datetime) -> Claim:
     """Raise the epoch, if the task is as it is now. The claim is without its records."""
     version, epoch = task.version, task.epoch + 1
 
     def take() -> Claim:
         if task.version != version:
             raise _Changed
-        _take(task, holder, now, lost=lost)
+        _take(task, holder, now)
         return _claim(task)
 
     try:
@@ -306,17 +302,13 @@ async def _become_owner(task: StoredTask, holder: str, now: datetime, *, lost: b
         return _claim(task)
 
 
-def _take(task: StoredTask, holder: str, now: datetime, *, lost: bool) -> None:
+def _take(task: StoredTask, holder: str, now: datetime) -> None:
     task.holder = holder
     task.epoch += 1
     if task.started is None:
         task.started = now.replace(microsecond=0)
         seconds = task.config.active_deadline_s
         task.deadline = None if seconds is None else task.started + timedelta(seconds=seconds)
-    if task.asking is not None and lost:
-        task.asking = replace(task.asking, lost=task.asking.lost + 1)
-        task.lost_requests += 1
-        task.lost_tokens += task.asking.tokens
 
 
 def _read(task: StoredTask) -> tuple[tuple[Record, ...], dict[int, int]]:
@@ -362,26 +354,11 @@ def _claim(task: StoredTask) -> Claim:
     )
 
 
-def _with_records(claim: Claim, records: tuple[Record, ...], lost: bool) -> Claim:
-    """The claim with the journal; an owner before us may have recorded its reply after all."""
-    asking = claim.asking
-    if lost and asking is not None and asking.turn in {record.number for record in records}:
-        asking = replace(asking, lost=asking.lost - 1)
-        claim = replace(
-            claim,
-            asking=asking,
-            lost_requests=claim.lost_requests - 1,
-            lost_tokens=claim.lost_tokens - asking.tokens,
-        )
-    return replace(claim, records=records)
-
-
 def _summarise(task: StoredTask, summary: Summary) -> None:
     task.summary = summary
     task.summaries += 1
     task.lost_requests, task.lost_tokens = summary.lost_requests, summary.lost_tokens
-    recorded = task.asking is not None and task.asking.turn <= summary.turns
-    if task.finished or not summary.asks or recorded:
+    if task.asking is not None and not summary.awaits(task.asking):
         task.asking = None
 
 

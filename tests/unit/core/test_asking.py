@@ -10,8 +10,8 @@ from ratchet.core import events as e
 from ratchet.core.conditions import Reason
 from ratchet.core.config import Completion, Limits
 from ratchet.core.evolve import begin, evolve
-from ratchet.core.facts import SandboxRef
-from ratchet.core.records import EndOutcome, Outcome, Reply, Result, Start, Verdict
+from ratchet.core.facts import Asking, SandboxRef
+from ratchet.core.records import End, EndOutcome, Outcome, Reply, Result, Start, Verdict, start_hash
 from ratchet.core.replies import FailureKind, ModelFailure, RawCall, RawReply
 from ratchet.fakes.clock import BEGIN
 from ratchet.fakes.model import calls, says
@@ -200,6 +200,38 @@ async def test_a_request_of_a_lost_owner_is_counted_and_asked_again() -> None:
     assert world.end.reason == Reason.FINISHED
     assert world.task.lost_requests == 1
     assert [request.rid[-5:] for request in world.model.seen] == ["a1-e1", "a2-e2"]
+
+
+@virtual
+async def test_a_request_left_behind_is_counted_once_by_owners_that_write_nothing() -> None:
+    world = World(FINISHED)
+    world.on("ask", AFTER, world.kill)
+    world.on("claim", AFTER, world.kill, skip=1, times=4)
+    await world.run_to_end()
+    assert world.end.reason == Reason.FINISHED
+    assert world.task.lost_requests == 1
+    assert [request.rid[-5:] for request in world.model.seen] == ["a1-e1", "a2-e6"]
+
+
+@virtual
+async def test_a_request_that_is_answered_after_all_is_not_counted() -> None:
+    world = World(FINISHED)
+    world.on("append", AFTER, world.kill)
+    await world.run_to_end()
+    assert world.task.lost_requests == 0
+
+
+def test_a_request_of_an_owner_that_ended_the_task_instead_is_counted() -> None:
+    mark = Asking(1, 1, "d", tokens=700)
+    start = Start(configured(), 1)
+    end = End(
+        1, 1, start_hash(start.config.to_json()), EndOutcome.CANCELLED, "Cancelled", "It was."
+    )
+    state = begin(
+        task_uid="task", epoch=2, started=BEGIN, deadline=None, cancelled=True, asking=mark,
+        lost_requests=2, sandbox=SandboxRef(), records=(start, end), lost_tokens=100,
+    )  # fmt: skip
+    assert (state.lost_requests, state.lost_tokens) == (3, 800)
 
 
 @virtual

@@ -128,6 +128,17 @@ def test_a_mark_of_a_request_is_dropped_once_its_turn_is_recorded() -> None:
     assert ts.summary_fields(TASK, task(asking=asking), ENDED, NOON)["asking"] is None
 
 
+def test_a_mark_is_dropped_by_the_summary_that_counts_its_request_as_lost() -> None:
+    asking = ts.asking_fields(Asking(3, 2, "ab" * 32), 3)["asking"]
+    for kept in (1, 2):
+        fields = ts.summary_fields(TASK, task(asking=asking), replace(RUNNING, attempt=kept), NOON)
+        assert "asking" not in fields
+    for over in (3, None):
+        lost = replace(RUNNING, attempt=over, lost_requests=1)
+        fields = ts.summary_fields(TASK, task(asking=asking), lost, NOON)
+        assert (fields["asking"], fields["lostRequests"]) == (None, 1)
+
+
 def test_only_what_changes_is_written_and_only_what_is_there_is_removed() -> None:
     current = task(doing="Model", phase="Running")
     wanted: ts.Fields = {"doing": None, "phase": "Running", "turns": 1, "message": None}

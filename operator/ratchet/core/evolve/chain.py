@@ -84,10 +84,21 @@ def _as_turn(record: Start | Turn | End) -> Turn:
 
 
 def _resume_asking(state: State, asking: Asking | None) -> State:
-    """Count the request that an earlier owner left behind, and its loss."""
+    """Count the request that an earlier owner was lost with.
+
+    The count is written when the mark goes, in one write (`Summary.awaits`): an owner that is lost
+    before has counted nothing, and the next one finds the mark.
+    """
     if asking is None or asking.turn != len(state.turns) + 1:
         return state
-    state = replace(state, asking=asking, attempt=asking.attempt + 1)
+    asking = replace(asking, lost=asking.lost + 1)
+    state = replace(
+        state,
+        asking=asking,
+        attempt=asking.attempt + 1,
+        lost_requests=state.lost_requests + 1,
+        lost_tokens=state.lost_tokens + asking.tokens,
+    )
     if asking.lost < MAX_OWNERS_LOST:
         return state
     message = (
