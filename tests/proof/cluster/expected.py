@@ -11,7 +11,7 @@ from typing import Any
 from ratchet.core.conditions import Reason
 from ratchet.core.config import UnknownPolicy
 from ratchet.core.policy import MAX_RERUNS
-from ratchet.core.records import EndOutcome, Outcome, Record, Result, Turn, Verdict
+from ratchet.core.records import End, EndOutcome, Outcome, Record, Result, Turn, Verdict
 
 from tests.proof.cluster.plan import OOM, Loses, Trial
 
@@ -31,10 +31,13 @@ def amiss(
     owner = (status.get("owner") or {}).get("epoch", 0)
     if kind.loses is Loses.OPERATOR and owner < 2:
         yield "no other operator took it on"
-    if kind.loses is Loses.POD and not _stopped_by(status, Reason.UNKNOWN_OUTCOME):
-        generation = (status.get("sandbox") or {}).get("generation", 0)
-        if generation < 2 and len(turns) > trial.turn:
-            yield "it has the same sandbox as before"
+    generation = (status.get("sandbox") or {}).get("generation", 0)
+    went_on = len(turns) > trial.turn and not _stopped_by(status, Reason.UNKNOWN_OUTCOME)
+    if kind.loses is Loses.POD and went_on and generation < 2:
+        yield "it has the same sandbox as before"
+    if kind.loses is not Loses.POD and generation > 1:
+        yield "it has a new sandbox, although the workspace of the first was still there"
+    yield from _work_lost(records, generation)
     if kind is OOM and len(turns) >= trial.turn:
         yield from _not_out_of_memory(turns[trial.turn - 1])
 
@@ -56,6 +59,26 @@ def _wrong_end(
         return  # the sandbox went while the patch was taken
     if phase != EndOutcome.SUCCEEDED:
         yield f"it ended as {phase} ({reason}: {status.get('message')}), and should have succeeded"
+
+
+def _work_lost(records: Sequence[Record], generation: int) -> Iterator[str]:
+    """What the calls of the last sandbox did to its files, and is not in the patch."""
+    end = records[-1] if records else None
+    if not isinstance(end, End) or end.outcome is not EndOutcome.SUCCEEDED:
+        return
+    patch = end.patch.inline if end.patch is not None else ""
+    for turn in records:
+        if not isinstance(turn, Turn) or turn.generation != generation:
+            continue
+        done = turn.result(0)
+        wrote = turn.reply.calls[:1] and turn.reply.calls[0].tool == "bash"
+        if (
+            wrote
+            and done is not None
+            and done.outcome is Outcome.OK
+            and f"+turn {turn.number}\n" not in patch
+        ):
+            yield f"the patch has nothing of turn {turn.number}, whose call is recorded as Ok"
 
 
 def _stopped_by(status: Mapping[str, Any], reason: Reason) -> bool:

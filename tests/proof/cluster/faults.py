@@ -168,6 +168,8 @@ FAULTS: Mapping[str, Fault] = {
     "operator-killed": _operator_killed,
     "pod-deleted": _pods_deleted,
     "pod-evicted": _pod_evicted,
+    "claim-pod-deleted": _pods_deleted,
+    "claim-pod-evicted": _pod_evicted,
     "pods-deleted": _pods_deleted,
     "shell-killed": _containers_killed(SHELL),
     "shell-memory": _shell_memory,

@@ -16,6 +16,7 @@ from ratchet.edges.kube import ApiError, ApiUnreachable, Kube
 from sglang_fake import FakeSGLang
 
 from tests.cluster import Cluster, ClusterError
+from tests.cluster.volumes import claimable
 from tests.e2e import images
 from tests.proof.cluster import tools
 from tests.proof.cluster.plan import OOM, Trial, shapes
@@ -61,6 +62,16 @@ class Place:
         """`python -m tests.cluster WORDS...`: stop or start a part. Raises ClusterError."""
         await self.tool("tests.cluster", *words)
 
+    @asynccontextmanager
+    async def storage(self, trial: Trial) -> AsyncIterator[None]:
+        """Where the workspace of a trial's task is, if not on the node's disk. Raises ClusterError."""
+        if not trial.kind.claim:
+            yield
+            return
+        async with claimable(self.cluster, self.api) as claim:
+            await self._sandbox_class(trial.name, workspace={"volumeClaim": claim})
+            yield
+
     async def begin(self, trial: Trial, suffix: str = "") -> list[Task]:
         """Make the tasks of a trial. Raises ClusterError if the API server does not take them."""
         made = []
@@ -68,6 +79,8 @@ class Place:
             spec: Object = {"goal": goal(trial.name), "onUnknownOutcome": policy.value}
             if trial.kind is OOM:
                 spec["sandbox"] = {"classRef": {"name": SMALL}}
+            if trial.kind.claim:
+                spec["sandbox"] = {"classRef": {"name": trial.name}}
             body = custom("AgentTask", f"{trial.name}-{'abc'[number]}{suffix}", spec)
             found = await self._apply(kube.ours(names.TASK_PLURAL, NAMESPACE), body)
             made.append(Task(found["metadata"]["name"], found["metadata"]["uid"]))
@@ -151,9 +164,12 @@ class Place:
             kube.ours(names.ENDPOINT_PLURAL, NAMESPACE), custom("ModelEndpoint", "default", model)
         )
         limited = {"resources": {"limits": {"memory": "192Mi"}}}
-        for name, more in (("default", {}), (SMALL, limited)):
-            body = custom("SandboxClass", name, {"image": images.SHELL, **more})
-            await self._apply(kube.ours(names.CLASS_PLURAL, NAMESPACE), body)
+        for name, more in {"default": {}, SMALL: limited}.items():
+            await self._sandbox_class(name, **more)
+
+    async def _sandbox_class(self, name: str, **more: Any) -> None:
+        body = custom("SandboxClass", name, {"image": images.SHELL, **more})
+        await self._apply(kube.ours(names.CLASS_PLURAL, NAMESPACE), body)
 
     async def clear(self) -> None:
         """Delete the tasks of an earlier run, whose cluster was kept. Raises ClusterError."""

@@ -53,10 +53,17 @@ class Kind:
     call_s: float = 2.0
     """How long each call takes."""
     only_in_calls: bool = False
+    claim: bool = False
+    """Whether the workspace is on a claim, and not on the node's disk."""
 
 
 def _of_a_sandbox(name: str, title: str, loses: Loses) -> Kind:
     return Kind(name, title, loses, alone=False, tasks=1)
+
+
+def _on_a_claim(name: str, title: str) -> Kind:
+    """Workspace and ledger outlive the pod; only what runs in it is lost."""
+    return Kind(name, title, Loses.SHELL, alone=False, tasks=1, claim=True)
 
 
 OOM = Kind(
@@ -69,6 +76,8 @@ KINDS = (
     Kind("operator-killed", "operator process killed", Loses.OPERATOR),
     _of_a_sandbox("pod-deleted", "sandbox pod deleted", Loses.POD),
     _of_a_sandbox("pod-evicted", "sandbox pod evicted", Loses.POD),
+    _on_a_claim("claim-pod-deleted", "sandbox pod on a claim deleted"),
+    _on_a_claim("claim-pod-evicted", "sandbox pod on a claim evicted"),
     Kind("pods-deleted", "sandbox pods of 3 tasks deleted", Loses.POD, alone=False, tasks=3),
     _of_a_sandbox("shell-killed", "shell container killed", Loses.SHELL),
     OOM,
@@ -102,6 +111,8 @@ ASK_S = 0.8
 """How long the model takes for each answer."""
 BETWEEN_S = 0.2
 """What counts as just after an answer."""
+WORK = "echo turn {turn} >> work.txt"
+"""What each call does in the workspace, beside its mark in the outside ledger."""
 HOG = "tail /dev/zero"
 """A command that wants all memory: it keeps the last line of what is one line without end."""
 
@@ -176,7 +187,7 @@ def shapes(plan: Sequence[Trial], effect: Effect) -> Mapping[str, tuple[Turn, ..
 
 def _shape(trial: Trial, effect: Effect) -> tuple[Turn, ...]:
     mark, kind = effect("{key}/{turn}/0"), trial.kind
-    quiet = bash(f"{mark} && sleep {kind.call_s:g}", delay_s=ASK_S)
+    quiet = bash(f"{WORK} && {mark} && sleep {kind.call_s:g}", delay_s=ASK_S)
     end = {**FINISH, "delay_s": ASK_S}
     if kind is not OOM:
         return ({**quiet, "repeat": kind.turns}, end)

@@ -62,6 +62,11 @@ class Mark:
 
 async def attempt(place: Place, trial: Trial, suffix: str = "") -> Found:
     """Run a trial. Raises ClusterError if the cluster, and not the operator, did not go on."""
+    async with place.storage(trial):
+        return await _attempt(place, trial, suffix)
+
+
+async def _attempt(place: Place, trial: Trial, suffix: str) -> Found:
     tasks = await place.begin(trial, suffix)
     if not await _reached(place, trial, tasks[0]):
         found = await _judged(place, trial, tasks)

@@ -7,7 +7,19 @@ from typing import Any
 
 import pytest
 from ratchet.core.config import UnknownPolicy
-from ratchet.core.records import Call, Outcome, Record, Reply, Rerun, Result, Turn, Verdict
+from ratchet.core.records import (
+    Call,
+    End,
+    EndOutcome,
+    Outcome,
+    Patch,
+    Record,
+    Reply,
+    Rerun,
+    Result,
+    Turn,
+    Verdict,
+)
 
 from tests.proof.cluster.expected import amiss
 from tests.proof.cluster.faults import FAULTS
@@ -40,6 +52,11 @@ def turn(number: int, outcome: Outcome, *, reruns: int = 0, finish: bool = False
         reruns=tuple(Rerun(0, f"{key}/r{n}", "unknown", 1) for n in range(1, reruns + 1)),
         results=(Result(0, key, outcome, "text"),),
     )
+
+
+def end(patch: str | None) -> End:
+    made = None if patch is None else Patch("b", "s", len(patch), patch)
+    return End(3, 1, "p", EndOutcome.SUCCEEDED, "Finished", "", patch=made)
 
 
 GOOD = (turn(1, Outcome.OK), turn(2, Outcome.OK, finish=True))
@@ -115,6 +132,26 @@ def test_a_lost_operator_is_followed_by_another() -> None:
 def test_a_lost_pod_is_followed_by_a_new_sandbox() -> None:
     assert wrong(Loses.POD, UNKNOWN) == ["it has the same sandbox as before"]
     assert wrong(Loses.POD, UNKNOWN, sandbox={"generation": 2}) == []
+
+
+def test_a_sandbox_whose_workspace_was_not_lost_is_not_made_anew() -> None:
+    assert "a new sandbox" in wrong(Loses.SHELL, UNKNOWN, sandbox={"generation": 2})[0]
+    assert "a new sandbox" in wrong(Loses.NOTHING, GOOD, sandbox={"generation": 2})[0]
+
+
+@pytest.mark.parametrize("loses", [Loses.NOTHING, Loses.SHELL])
+def test_what_a_recorded_call_wrote_is_in_the_patch(loses: Loses) -> None:
+    assert wrong(loses, (*GOOD, end("+turn 1\n+turn 2\n"))) == []
+    assert "nothing of turn 1" in wrong(loses, (*GOOD, end("+turn 11\n")))[0]
+    assert "nothing of turn 1" in wrong(loses, (*GOOD, end(None)))[0]
+
+
+def test_what_a_call_of_unknown_outcome_wrote_need_not_be_in_the_patch() -> None:
+    assert wrong(Loses.SHELL, (*UNKNOWN, end(""))) == []
+
+
+def test_what_was_written_in_a_sandbox_that_is_lost_need_not_be_in_the_patch() -> None:
+    assert wrong(Loses.POD, (*GOOD, end(None)), sandbox={"generation": 2}) == []
 
 
 def test_retry_runs_a_call_of_unknown_outcome_again() -> None:
