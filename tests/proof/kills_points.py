@@ -11,8 +11,8 @@ from tests.proof.kills_cases import Case
 
 ONCE = (
     Point.CLAIM, Point.CLAIM_OWNER, Point.CLAIM_START, Point.BIND_LEDGER, Point.PREPARE,
-    Point.PREPARE_POD, Point.PREPARE_SECRET, Point.PREPARE_EPOCH, Point.PATCH, Point.APPEND_END,
-    Point.CONCLUDE, Point.REMOVE,
+    Point.PREPARE_POD, Point.PREPARE_SECRET, Point.PREPARE_EPOCH, Point.NETWORK, Point.PATCH,
+    Point.APPEND_END, Point.CONCLUDE, Point.REMOVE,
 )  # fmt: skip
 """Passed once by a task that nobody disturbs, or worth it the first time only."""
 OFTEN = (
