@@ -63,7 +63,8 @@ async def test_an_evicted_pod_is_told_as_one(fresh: Box) -> None:
     }
     path = f"/api/v1/namespaces/{fresh.kubectl.namespace}/pods/{fresh.pod}/eviction"
     await fresh.kubectl.run("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
-    await fresh.until(SandboxGone, GONE_WITHIN_S)
+    gone = await fresh.until(SandboxGone, GONE_WITHIN_S)
+    assert gone.reason is Reason.EVICTED, gone
     await nothing_runs(fresh)
 
 
