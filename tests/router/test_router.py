@@ -43,14 +43,15 @@ async def until_answered(router: Router, key: str) -> list[Reply]:
 
 
 async def test_a_task_stays_with_its_worker_and_both_workers_get_tasks(router: Router) -> None:
-    keys = [f"task-{number}" for number in range(20)]
+    keys = [f"task-{number}" for number in range(64)]
     for messages in (HISTORY, LONGER):
         for key in keys:
             assert (await router.ask(key, messages=messages)).status == 200
     seen = [{record.key for record in worker.requests} for worker in router.workers]
     assert seen[0] and seen[1] and not seen[0] & seen[1]
     assert seen[0] | seen[1] == set(keys)
-    assert min(map(len, seen)) >= 5, "20 tasks are spread over both"
+    # By a hash of the workers' URLs, whose ports differ: about half, and never a handful.
+    assert min(map(len, seen)) >= 10, f"{len(seen[0])} and {len(seen[1])} of 64"
 
 
 async def test_a_growing_history_finds_its_prefix_in_the_worker_s_cache(router: Router) -> None:
