@@ -71,7 +71,7 @@ unit: $(READY) ## tests that need no cluster
 
 .PHONY: test-cluster
 test-cluster: $(READY) ## tests on the cluster that is up, with the images that are loaded
-	RATCHET_NEED_CLUSTER=1 $(BIN)/pytest -q -n 2 --dist loadgroup -m cluster tests
+	RATCHET_NEED_CLUSTER=1 $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m cluster tests
 
 .PHONY: test-network
 test-network: $(READY) ## tests that need a network which enforces policies, on a cluster of their own

@@ -1,7 +1,4 @@
-"""What all tests share.
-
-`--rewrite-golden` writes golden files anew instead of comparing them; review them like code.
-"""
+"""`--rewrite-golden` writes golden files anew instead of comparing them; review them like code."""
 
 from __future__ import annotations
 
@@ -15,15 +12,6 @@ AssertGolden = Callable[[Path, str], None]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help="write golden files anew")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n`, the cluster's tests of one folder share a worker: what they share is looked after
-    there, and they do not disturb each other.
-    """
-    for item in items:
-        if item.get_closest_marker("cluster"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path.parent)))
 
 
 @pytest.fixture

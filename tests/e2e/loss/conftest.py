@@ -8,8 +8,8 @@ import pytest
 from ratchet.edges.kube import Kube
 
 from tests.cluster import Cluster
-from tests.cluster.volumes import claimable
 from tests.e2e.tasks.conftest import effects, operator, scene
+from tests.e2e.volumes import claimable
 
 __all__ = ["effects", "operator", "scene", "volume_claim"]
 

@@ -16,8 +16,8 @@ from ratchet.edges.kube import ApiError, ApiUnreachable, Kube
 from sglang_fake import FakeSGLang
 
 from tests.cluster import Cluster, ClusterError
-from tests.cluster.volumes import claimable
 from tests.e2e import images
+from tests.e2e.volumes import claimable
 from tests.proof.cluster import tools
 from tests.proof.cluster.plan import OOM, Trial, shapes
 from tests.proof.cluster.waiting import LOOK_S, comes_true
