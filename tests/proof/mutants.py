@@ -41,6 +41,10 @@ TESTS: dict[str, tuple[str, ...]] = {
         f"{_SERVER}::test_a_lower_epoch_is_refused_and_a_higher_one_remembered",
     ),
     "a_found_turn_is_not_fenced": (f"{_RACES}::{_SHUTS_OUT}",),
+    "a_mark_outlives_its_count": (
+        "tests/contract/test_journal.py"
+        "::test_the_mark_of_a_request_goes_with_the_summary_that_counts_it",
+    ),
     "no_digest_check_of_the_early_answer": ("tests/unit/core/test_early_answers.py",),
 }
 """Faults that live behind what the simulation pretends, or whose harm needs a rare coincidence."""

@@ -15,10 +15,12 @@ import pytest
 from ratchet.api import names
 from ratchet.core import commands as c
 from ratchet.core import loop, policy, records
-from ratchet.core.evolve import calls, dispatch, journal, sandbox
-from ratchet.core.facts import Receipt
+from ratchet.core.conditions import TERMINAL_PHASES
+from ratchet.core.evolve import calls, chain, dispatch, journal, sandbox
+from ratchet.core.facts import Asking, Receipt
 from ratchet.core.records import End, Outcome, Result, Turn
 from ratchet.core.state import State, missing
+from ratchet.core.status import Summary
 from ratchet.core.tools import CATALOGUE, Effect
 from ratchet.edges import checking, claim, kube, taskstatus
 from ratchet.edges import journal as journals
@@ -191,6 +193,26 @@ def status_without_version(patch: Patch) -> None:
     patch.setattr(taskstatus, "is_ours", ours)
 
 
+def a_request_left_behind_is_not_counted(patch: Patch) -> None:
+    """What an owner asked that was lost is spent, and nobody says so."""
+    resume = chain._resume_asking
+
+    def free(state: State, asking: Asking | None) -> State:
+        resumed = resume(state, asking)
+        return replace(resumed, lost_requests=state.lost_requests, lost_tokens=state.lost_tokens)
+
+    patch.setattr(chain, "_resume_asking", free)
+
+
+def a_mark_outlives_its_count(patch: Patch) -> None:
+    """The mark of a request that is counted as lost stays, and is counted again at the next claim."""
+
+    def awaits(summary: Summary, asking: Asking) -> bool:
+        return summary.phase not in TERMINAL_PHASES and asking.turn > summary.turns
+
+    patch.setattr(Summary, "awaits", awaits)
+
+
 def decision_from_the_watch_cache(patch: Patch) -> None:
     """A claim reads the journal from what the process has seen of it, which is a little behind."""
     cache: dict[int, tuple[kube.Api, float, list[Mapping[str, Any]]]] = {}
@@ -292,5 +314,7 @@ ALL: Mapping[str, Mutation] = {
         attempts_share_an_id,
         a_found_turn_is_not_fenced,
         status_without_version,
+        a_request_left_behind_is_not_counted,
+        a_mark_outlives_its_count,
     )
 }
