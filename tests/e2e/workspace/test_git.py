@@ -19,6 +19,7 @@ from sglang_fake import FakeSGLang
 from tests.cluster import Cluster
 from tests.e2e.kubectl import Kubectl
 from tests.e2e.operator_process import REPO, OperatorProcess
+from tests.e2e.runtimes.conftest import GVISOR, Runtime
 from tests.e2e.scene import Scene
 from tests.e2e.tasks.test_reliability import FINISH, bash, script
 from tests.unit.sandbox.gitserver import GitServer, commit, git, make_repository, serve
@@ -85,12 +86,12 @@ def secret(password: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def prepare(scene: Scene, model_url: str, server: GitServer) -> dict[str, Any]:
+async def prepare(scene: Scene, model_url: str, server: GitServer, **shape: Any) -> dict[str, Any]:
     """The defaults, with a class that lets the clone out; the task's spec.git."""
     await scene.defaults(model_url)
     rule = {"cidr": f"{server.host}/32", "ports": [{"port": server.port}]}
-    shape = scene.object("SandboxClass", "default", image=scene.shell_image, egress=[rule])
-    await scene.kubectl.apply(shape)
+    shape = {"image": scene.shell_image, "egress": [rule], **shape}
+    await scene.kubectl.apply(scene.object("SandboxClass", "default", **shape))
     return {"url": server.url("x.git"), "secretRef": {"name": "git-cred"}}
 
 
@@ -194,6 +195,58 @@ async def test_a_clone_goes_in_and_the_whole_change_comes_out(
             item["binaryData"]["patch"] = base64.b64encode(b"torn").decode()
     code, told, _ = await ratchet("verify", "-", stdin=json.dumps(torn).encode())
     assert code == 1 and b"The patch of" in told
+
+
+async def test_a_clone_on_a_claim_is_made_once_and_outlives_its_pod(
+    scene: Scene,
+    operator: OperatorProcess,
+    server: GitServer,
+    volume_claim: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    turns = script(bash("echo two > kept.txt"), bash("sleep 20"), bash("git status -s"), FINISH)
+    async with FakeSGLang(turns) as fake:
+        workspace = {"volumeClaim": volume_claim}
+        source = await prepare(scene, fake.base_url, server, workspace=workspace)
+        await scene.kubectl.apply(secret(WORD))
+        await scene.start("claimed", git=source)
+        await results_of(scene, "claimed", 1)
+        cloned = len(server.sent)
+        pod = (await scene.kubectl.get("agenttask", "claimed"))["status"]["sandbox"]["pod"]
+        await scene.kubectl.run("delete", "pod", pod, "--wait=false")
+        looked = await results_of(scene, "claimed", 3)
+        task = await scene.ended("claimed")
+    assert task["status"]["phase"] == "Succeeded", task["status"]
+    assert task["status"]["sandbox"]["generation"] == 1
+    assert looked.startswith(" M kept.txt\n"), looked
+    assert len(server.sent) == cloned > 0
+    await only_kept_txt_is_changed(scene, server, "claimed", tmp_path)
+
+
+@pytest.mark.parametrize("runtime", [GVISOR], indirect=True, ids=["gvisor"])
+async def test_a_clone_goes_in_and_its_change_comes_out_under_gvisor(
+    scene: Scene, operator: OperatorProcess, server: GitServer, runtime: Runtime, tmp_path: Path
+) -> None:
+    async with FakeSGLang(script(bash("echo two > kept.txt"), FINISH)) as fake:
+        shape = {"runtimeClassName": runtime.runtime_class}
+        source = await prepare(scene, fake.base_url, server, **shape)
+        await scene.kubectl.apply(secret(WORD))
+        await scene.start("gvisor", git=source)
+        task = await scene.ended("gvisor")
+    assert task["status"]["phase"] == "Succeeded", task["status"]
+    await only_kept_txt_is_changed(scene, server, "gvisor", tmp_path)
+
+
+async def only_kept_txt_is_changed(
+    scene: Scene, server: GitServer, task: str, folder: Path
+) -> None:
+    """The patch of a task, applied to what it cloned, changes one file and nothing else."""
+    tip = git(server.root / "x.git", "rev-parse", "trunk")
+    patch = await Ratchet(scene.kubectl).diff(task)
+    contents = {name.encode(): data for name, data in FILES.items() if data is not None}
+    contents[b"kept.txt"] = b"two\n"
+    found = applied(server, tip, patch, folder / "ended")
+    assert found == {name: (sha256(data), False) for name, data in contents.items()}
 
 
 async def test_a_refused_credential_ends_the_task_and_says_what_to_do(
