@@ -368,6 +368,16 @@ async def test_the_mark_of_a_request_goes_with_the_summary_that_counts_it(home: 
     assert (claim.asking, claim.lost_requests, claim.lost_tokens) == (None, 1, 500)
 
 
+async def test_a_request_whose_reply_is_recorded_is_not_lost(home: Home) -> None:
+    task = await home.create()
+    claim, journal = await claimed(home, task)
+    await journal.mark_asking(Asking(1, 1, "cd" * 32, tokens=500), summary())
+    await journal.append(after(claim, turn()))
+    claim, _ = await claimed(home, task, "two")
+    assert (claim.lost_requests, claim.lost_tokens) == (0, 0)
+    assert claim.asking is None or claim.asking.lost == 0
+
+
 async def test_the_mark_of_a_request_goes_with_the_next_summary(home: Home) -> None:
     task = await home.create()
     claim, journal = await claimed(home, task)

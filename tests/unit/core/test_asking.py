@@ -241,6 +241,8 @@ async def test_three_owners_lost_at_one_turn_end_the_task() -> None:
     await world.run_to_end()
     assert world.end.reason == Reason.OWNERS_LOST
     assert world.task.lost_requests == 3
+    marks = [marked.asking for marked in world.events(e.AskingMarked) if marked.asking.turn == 2]
+    assert world.task.lost_tokens == sum(mark.tokens for mark in marks) > 0
     assert world.ran("bash") == 1
 
 

@@ -26,6 +26,13 @@ def with_request(state: State) -> State:
     return state if wanted == state.request else replace(state, request=wanted)
 
 
+def with_lost(state: State, tokens: int) -> State:
+    """Count one more request as lost, with the tokens that it used or may have used."""
+    return replace(
+        state, lost_requests=state.lost_requests + 1, lost_tokens=state.lost_tokens + tokens
+    )
+
+
 def _with_fallback(state: State) -> State:
     """The conversation as the endpoint that is asked is shown it, folded anew if need be."""
     index = state.route.index

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from ratchet.core import events as e
 from ratchet.core.conditions import Reason
-from ratchet.core.evolve.asking import with_request
+from ratchet.core.evolve.asking import with_lost, with_request
 from ratchet.core.evolve.dispatch import evolve
 from ratchet.core.facts import Asking, SandboxRef
 from ratchet.core.policy import MAX_OWNERS_LOST, fail
@@ -92,13 +92,7 @@ def _resume_asking(state: State, asking: Asking | None) -> State:
     if asking is None or asking.turn != len(state.turns) + 1:
         return state
     asking = replace(asking, lost=asking.lost + 1)
-    state = replace(
-        state,
-        asking=asking,
-        attempt=asking.attempt + 1,
-        lost_requests=state.lost_requests + 1,
-        lost_tokens=state.lost_tokens + asking.tokens,
-    )
+    state = replace(with_lost(state, asking.tokens), asking=asking, attempt=asking.attempt + 1)
     if asking.lost < MAX_OWNERS_LOST:
         return state
     message = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from ratchet.core.evolve.asking import with_request
+from ratchet.core.evolve.asking import with_lost, with_request
 from ratchet.core.evolve.calls import advance, doubt_earlier_generations
 from ratchet.core.policy import after_reply, backoff
 from ratchet.core.records import End, Turn, turn_hash
@@ -62,12 +62,7 @@ def _without_answer(state: State) -> State:
     """An answer that nobody will record is counted as lost."""
     if state.answer is None:
         return state
-    return replace(
-        state,
-        answer=None,
-        lost_requests=state.lost_requests + 1,
-        lost_tokens=state.lost_tokens + state.answer.reply.usage.total,
-    )
+    return replace(with_lost(state, state.answer.reply.usage.total), answer=None)
 
 
 def _completed(state: State, turn: Turn) -> State:

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from ratchet.core import events as e
 from ratchet.core import routing
-from ratchet.core.evolve.asking import with_request
+from ratchet.core.evolve.asking import with_lost, with_request
 from ratchet.core.policy import Stop
 from ratchet.core.replies import FailureKind
 from ratchet.core.routing import Route
@@ -76,16 +76,10 @@ def _replied(state: State, event: e.Replied) -> State:
 
 def _withdrawn(state: State, event: e.AskWithdrawn) -> State:
     """Its cost is lost, and its number is used up: each attempt has an id of its own."""
-    state = _lost(state, event.tokens)
+    state = with_lost(state, event.tokens)
     if not _is_next(state, event.turn, event.attempt):
         return state
     return replace(state, attempt=state.attempt + 1)
-
-
-def _lost(state: State, tokens: int) -> State:
-    return replace(
-        state, lost_requests=state.lost_requests + 1, lost_tokens=state.lost_tokens + tokens
-    )
 
 
 def _failed(state: State, event: e.AskFailed) -> State:
@@ -95,7 +89,7 @@ def _failed(state: State, event: e.AskFailed) -> State:
     if failure.kind is not FailureKind.WAIT:
         # A server that refused a request has not worked on it, one that broke may have.
         worked = failure.kind is FailureKind.RETRY and failure.reached
-        state = _lost(state, wanted.tokens if worked else 0)
+        state = with_lost(state, wanted.tokens if worked else 0)
     state = replace(state, attempt=state.attempt + 1)
     if failure.kind is FailureKind.CONTEXT:
         smaller = _squeezed(state)
