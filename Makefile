@@ -69,6 +69,7 @@ static: lint types layers drift
 unit: $(READY) ## tests that need no cluster
 	$(BIN)/pytest -q -n 2 -m 'not cluster'
 
+# Whole files, in their order: the longest have few tests, and xdist would leave them for last.
 .PHONY: test-cluster
 test-cluster: $(READY) ## tests on the cluster that is up, with the images that are loaded
 	RATCHET_NEED_CLUSTER=1 $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m cluster tests

@@ -31,7 +31,7 @@ async def claimable(cluster: Cluster, api: Kube) -> AsyncIterator[dict[str, str]
     folder = Path(cluster.kubeconfig).parent / "volumes" / name
     folder.mkdir(parents=True)
     try:
-        volume = _volume(name, folder, await _node(api))
+        volume = _volume(name, folder, await real_node(api))
         await api.request("POST", "/api/v1/persistentvolumes", volume)
         try:
             yield {"size": SIZE, "storageClassName": name}
@@ -41,8 +41,8 @@ async def claimable(cluster: Cluster, api: Kube) -> AsyncIterator[dict[str, str]
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
-async def _node(api: Kube) -> str:
-    """The only node that has a disk; those that a test pretends have no architecture."""
+async def real_node(api: Kube) -> str:
+    """Name of the only node with a kubelet; those that a test pretends have no architecture."""
     real = {"labelSelector": "kubernetes.io/arch"}
     nodes = await api.request("GET", "/api/v1/nodes", params=real)
     return str(nodes["items"][0]["metadata"]["name"])

@@ -195,6 +195,6 @@ async def parts(api: Kube, name: str) -> set[str]:
     """What the cluster has of a process node."""
     found = set()
     for path in (NODES, RUNTIME_CLASSES):
-        listed = await api.request("GET", path, params={"labelSelector": LABEL})
-        found |= {path for item in listed["items"] if item["metadata"]["name"] == name}
+        listed = await api.request("GET", path, params={"labelSelector": f"{LABEL}={name}"})
+        found |= {path for _ in listed["items"]}
     return found

@@ -228,8 +228,7 @@ async def test_a_clone_goes_in_and_its_change_comes_out_under_gvisor(
     scene: Scene, operator: OperatorProcess, server: GitServer, runtime: Runtime, tmp_path: Path
 ) -> None:
     async with FakeSGLang(script(bash("echo two > kept.txt"), FINISH)) as fake:
-        shape = {"runtimeClassName": runtime.runtime_class}
-        source = await prepare(scene, fake.base_url, server, **shape)
+        source = await prepare(scene, fake.base_url, server, runtimeClassName=runtime.runtime_class)
         await scene.kubectl.apply(secret(WORD))
         await scene.start("gvisor", git=source)
         task = await scene.ended("gvisor")

@@ -67,18 +67,15 @@ def _work_lost(records: Sequence[Record], generation: int) -> Iterator[str]:
     if not isinstance(end, End) or end.outcome is not EndOutcome.SUCCEEDED:
         return
     patch = end.patch.inline if end.patch is not None else ""
-    for turn in records:
-        if not isinstance(turn, Turn) or turn.generation != generation:
-            continue
-        done = turn.result(0)
-        wrote = turn.reply.calls[:1] and turn.reply.calls[0].tool == "bash"
-        if (
-            wrote
-            and done is not None
-            and done.outcome is Outcome.OK
-            and f"+turn {turn.number}\n" not in patch
-        ):
+    there = [one for one in records if isinstance(one, Turn) and one.generation == generation]
+    for turn in filter(_wrote, there):
+        if f"+turn {turn.number}\n" not in patch:
             yield f"the patch has nothing of turn {turn.number}, whose call is recorded as Ok"
+
+
+def _wrote(turn: Turn) -> bool:
+    done = turn.result(0)
+    return turn.reply.verdict is Verdict.CALLS and done is not None and done.outcome is Outcome.OK
 
 
 def _stopped_by(status: Mapping[str, Any], reason: Reason) -> bool:

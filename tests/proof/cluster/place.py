@@ -17,7 +17,7 @@ from sglang_fake import FakeSGLang
 
 from tests.cluster import Cluster, ClusterError
 from tests.e2e import images
-from tests.e2e.volumes import claimable
+from tests.e2e.volumes import claimable, real_node
 from tests.proof.cluster import tools
 from tests.proof.cluster.plan import OOM, Trial, shapes
 from tests.proof.cluster.waiting import LOOK_S, comes_true
@@ -138,8 +138,7 @@ class Place:
 
     async def node(self) -> str:
         """Name of the only node."""
-        found = await self.api.request("GET", "/api/v1/nodes")
-        return str(found["items"][0]["metadata"]["name"])
+        return await real_node(self.api)
 
     async def healthy(self) -> None:
         """Wait until all parts of the cluster work. Raises ClusterError if they do not."""
@@ -163,9 +162,8 @@ class Place:
         await self._apply(
             kube.ours(names.ENDPOINT_PLURAL, NAMESPACE), custom("ModelEndpoint", "default", model)
         )
-        limited = {"resources": {"limits": {"memory": "192Mi"}}}
-        for name, more in {"default": {}, SMALL: limited}.items():
-            await self._sandbox_class(name, **more)
+        await self._sandbox_class("default")
+        await self._sandbox_class(SMALL, resources={"limits": {"memory": "192Mi"}})
 
     async def _sandbox_class(self, name: str, **more: Any) -> None:
         body = custom("SandboxClass", name, {"image": images.SHELL, **more})
